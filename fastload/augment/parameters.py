@@ -1,0 +1,60 @@
+"""What augmentation drew for a batch: plain arrays that every engine turns into the same pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+DType = Literal["uint8", "float16", "bfloat16", "float32"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """The form of every image that leaves an engine; the same for all samples of an epoch.
+
+    A stored value is ``pixel * scale[c] + bias[c]`` in float32, rounded once to ``dtype``; ``uint8`` is stored as it
+    is (scale 1, bias 0).
+
+    Attributes:
+        height, width: Size in pixels.
+        dtype: Type of a value.
+        scale, bias: One float per channel (RGB).
+        interpolation: How the source is sampled.
+        antialias: Whether the filter widens when the source is larger than the grid, as torchvision and Pillow do.
+    """
+
+    height: int
+    width: int
+    dtype: DType
+    scale: tuple[float, float, float]
+    bias: tuple[float, float, float]
+    interpolation: Interpolation
+    antialias: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """The geometry of a batch of n samples. Row i belongs to sample ``ids[i]``.
+
+    The source region ``box`` is resampled onto a grid of ``grid`` pixels, as Pillow's
+    ``image.resize((grid_w, grid_h), resample, box=(left, top, left + width, top + height))`` does it (taps never reach
+    beyond the box); ``window`` is the part of that grid that is put out, and what of the window lies outside the
+    grid is 0 (black, before scale and bias). ``flip`` mirrors the output left to right.
+
+    Attributes:
+        ids: int64 (n,), sample numbers.
+        box: float64 (n, 4), top, left, height, width in source pixels; inside the image.
+        grid: int32 (n, 2), height, width of the whole resampled grid.
+        window: int32 (n, 4), top, left, height, width in grid pixels; height and width equal the output's.
+        flip: bool (n,).
+    """
+
+    ids: NDArray[np.int64]
+    box: NDArray[np.float64]
+    grid: NDArray[np.int32]
+    window: NDArray[np.int32]
+    flip: NDArray[np.bool_]

@@ -1,0 +1,98 @@
+"""What a data set is to the rest of fastload: numbered samples, their sizes, labels and bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One sample as it is stored.
+
+    Attributes:
+        id: Number of the sample in its data set, 0 <= id < len(dataset).
+        key: Name of the sample, unique in its data set.
+        image: Bytes of the image file.
+        label: Class number, or -1 where there is none.
+        extras: The sample's other members by extension, bytes as stored (``{"json": b"..."}``).
+    """
+
+    id: int
+    key: str
+    image: bytes
+    label: int
+    extras: Mapping[str, bytes]
+
+
+class Dataset(ABC):
+    """Numbered image samples on a disk. Implementations are safe to use from several threads at once.
+
+    Attributes:
+        path: Where the data set is.
+        classes: Name of each class, in label order; empty where it has none.
+        schema: Type of each field, as in dataset.json: ``{"image": "image", "label": "label"}``.
+        fingerprint: Hex digest that changes whenever samples, their order or their bytes change.
+    """
+
+    path: str
+    classes: tuple[str, ...]
+    schema: Mapping[str, str]
+    fingerprint: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def labels(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Class numbers of samples ``ids``; -1 where a sample has none. Shape as ids."""
+
+    @abstractmethod
+    def sizes(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Height and width in pixels, shape (n, 2); (0, 0) for a sample whose header cannot be read."""
+
+    @abstractmethod
+    def num_bytes(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Size of each image file in bytes, shape as ids."""
+
+    @abstractmethod
+    def read_into(self, sample_id: int, buffer: NDArray[np.uint8]) -> int:
+        """Reads the image file of one sample to the start of ``buffer`` and returns its size in bytes.
+
+        Releases the interpreter's lock while it waits for the disk. The bytes are checked against the index's crc32
+        the first time that this object reads them, or always, or never, as ``verify`` says.
+
+        Raises:
+            DataError: The file is missing, shorter than the index says, does not match its checksum, or does not fit
+                into ``buffer``; with the sample's key and path.
+        """
+
+    @abstractmethod
+    def key(self, sample_id: int) -> str:
+        """Name of a sample."""
+
+    @abstractmethod
+    def location(self, sample_id: int) -> str:
+        """Where a sample lies, for messages: ``shards/shard-000003.tar`` or ``photos/cat/1.jpg``."""
+
+    @abstractmethod
+    def __getitem__(self, sample_id: int) -> Sample: ...
+
+    @abstractmethod
+    def shard_sizes(self) -> NDArray[np.int64]:
+        """Samples in each run of neighbouring storage, in order; the sum is len(self). For reads that stay local."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes every file. Safe to call twice."""
+
+    def __enter__(self) -> Dataset:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()

@@ -1,0 +1,82 @@
+"""The engine contract: sample numbers and drawn parameters in, one filled batch slot out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.augment.parameters import Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Work for an engine: fill row ``rows[i]`` of a slot with sample ``draws.ids[i]``.
+
+    Attributes:
+        rows: int64 (n,), distinct rows of the slot.
+        draws: Parameters of the n samples.
+    """
+
+    rows: NDArray[np.int64]
+    draws: Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One sample that could not be delivered; its row of the slot holds no defined pixels.
+
+    Attributes:
+        row: Row of the slot.
+        sample_id: Number of the sample.
+        key: Name of the sample.
+        path: File or shard that it lies in.
+        reason: Why, in one sentence.
+    """
+
+    row: int
+    sample_id: int
+    key: str
+    path: str
+    reason: str
+
+
+class Pending(Protocol):
+    """A request that an engine works on."""
+
+    def result(self) -> tuple[Failure, ...]:
+        """Waits until every row of the request holds its pixels or is named in a failure (ordered by row).
+
+        Raises what the planning function raised, or what broke the engine itself.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Gives up work that has not begun and waits for what has; the slot may be reused afterwards."""
+        ...
+
+
+class Engine(ABC):
+    """Turns requests into pixels. Owns no order and no randomness; one per Loader.
+
+    The slot's image array is what ``Output`` says: rows x height x width x 3, C-contiguous (NHWC), uint8, float16,
+    float32, or uint16 holding bfloat16 bits.
+    """
+
+    name: str
+
+    @abstractmethod
+    def submit(self, plan: Callable[[], Request], images: NDArray[Any]) -> Pending:
+        """Starts work on one slot and returns at once.
+
+        ``plan`` is called exactly once, in one of the engine's threads (it may read image headers); requests are
+        served in the order in which they were submitted.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Cancels what is pending and ends every thread before it returns. Safe to call twice."""

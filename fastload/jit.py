@@ -1,0 +1,147 @@
+"""How kernels are compiled and cached: every flag, with its reason, and the one place that keeps compiled code."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import llvmlite
+import numba
+import platformdirs
+
+logger = logging.getLogger("fastload")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_PACKAGE = Path(__file__).parent
+# numba's cache notices a change of the file that defines a kernel, but not of one that it calls into. All files that
+# hold kernels therefore name the cache folder together.
+_KERNEL_SOURCES = ("jit.py", "jpeg/**/*.py", "engine/cpu/**/*.py")
+
+_FLAGS: dict[str, Any] = {
+    # Kernels run beside the user's training loop: never hold the interpreter's lock.
+    "nogil": True,
+    # Division by zero gives inf instead of a branch to an exception; kernels check their divisors themselves.
+    "error_model": "numpy",
+    # Results must be equal on every machine: no reassociation, no approximate division.
+    "fastmath": False,
+    # FASTLOAD_BOUNDSCHECK=1 builds every array access with a check, for the fuzzing job; it is about 3x slower.
+    "boundscheck": os.environ.get("FASTLOAD_BOUNDSCHECK") == "1",
+}
+
+_lock = threading.Lock()
+
+
+def user_cache_directory() -> Path:
+    """The folder that holds what fastload keeps between runs: ``$FASTLOAD_CACHE_DIR`` or the platform's usual place."""
+    override = os.environ.get("FASTLOAD_CACHE_DIR")
+    return Path(override) if override else Path(platformdirs.user_cache_dir("fastload", appauthor=False))
+
+
+@functools.cache
+def kernel_cache_directory() -> Path | None:
+    """The folder of compiled kernels of this version of the sources, or None where nothing can be written.
+
+    A home directory that is read-only is replaced by a folder in the system's temporary directory that belongs to the
+    user alone.
+    """
+    digest = hashlib.sha256(f"{sys.version}|{numba.__version__}|{llvmlite.__version__}|{_FLAGS}".encode())
+    for pattern in _KERNEL_SOURCES:
+        for source in sorted(_PACKAGE.glob(pattern)):
+            digest.update(source.relative_to(_PACKAGE).as_posix().encode() + b"\0" + source.read_bytes())
+    name = f"kernels-{digest.hexdigest()[:16]}"
+    uid = os.getuid() if hasattr(os, "getuid") else 0
+    for parent in (user_cache_directory(), Path(tempfile.gettempdir()) / f"fastload-{uid}"):
+        folder = parent / name
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Compiled code is loaded and run: a folder that somebody else owns is not ours to trust.
+            if hasattr(os, "getuid") and folder.stat().st_uid != uid:
+                continue
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    return None
+
+
+@contextlib.contextmanager
+def _numba_cache_at(folder: Path) -> Iterator[None]:
+    """Numba reads its cache folder from a global when a function is decorated; the user's own value is put back."""
+    with _lock:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(folder)
+        try:
+            yield
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def kernel(function: Function) -> Function:
+    """Compiles a function with numba when it is first called: no interpreter lock, cached on disk once per machine.
+
+    A kernel is called with one signature only. Numba's cache is not locked between processes; with one signature two
+    processes that start together write equal files, each by an atomic rename, and either may win.
+    """
+    folder = kernel_cache_directory()
+    if folder is None:
+        return numba.njit(**_FLAGS)(function)  # type: ignore[no-any-return]
+    with _numba_cache_at(folder):
+        return numba.njit(cache=True, **_FLAGS)(function)  # type: ignore[no-any-return]
+
+
+def inlined(function: Function) -> Function:
+    """A helper of kernels, compiled into each of its callers; never called from Python, so not cached by itself."""
+    return numba.njit(**_FLAGS)(function)  # type: ignore[no-any-return]
+
+
+def compile_once(name: str, warm_up: Callable[[], None]) -> None:
+    """Calls ``warm_up``, which calls every kernel of one group once, so that the first batch does not wait.
+
+    The first process on a machine compiles, says so, and others that start with it wait for it in place of compiling
+    the same again (a lock file; where locks are not to be had each compiles for itself, which is slower, not wrong).
+    """
+    folder = kernel_cache_directory()
+    if folder is None:
+        logger.warning("no folder is writable for compiled kernels: they are compiled anew in every process")
+        warm_up()
+        return
+    stamp = folder / f"{name}.compiled"
+    if stamp.exists():
+        warm_up()
+        return
+    with _file_lock(folder / f"{name}.lock"):
+        if not stamp.exists():
+            logger.warning("compiling fastload's %s kernels for this machine, once (about 10 seconds)", name)
+        warm_up()
+        with contextlib.suppress(OSError):
+            stamp.touch()
+
+
+@contextlib.contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    try:
+        handle = open(path, "a")  # noqa: SIM115
+    except OSError:
+        yield
+        return
+    with handle:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield  # closing the file releases the lock
+
+

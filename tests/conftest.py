@@ -1,0 +1,44 @@
+"""Fixtures that every room's tests share: the real photographs, where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def real_data_directory() -> Path:
+    """The folder of real photographs beside the checkout, or where FASTLOAD_TEST_DATA says."""
+    return Path(os.environ.get("FASTLOAD_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+def _require(name: str) -> Path:
+    folder = real_data_directory() / name
+    if not folder.exists():
+        pytest.skip(f"the real data set {name!r} is not at hand (set FASTLOAD_TEST_DATA to the folder that holds it)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def imagenet_sample() -> Path:
+    """400 original ImageNet JPEGs in wnid folders."""
+    return _require("imagenet-sample")
+
+
+@pytest.fixture(scope="session")
+def imagenette() -> Path:
+    """Ten classes, train/ and val/, 224 x 224 pixels."""
+    return _require("imagenette")
+
+
+@pytest.fixture(scope="session")
+def coco128() -> Path:
+    """128 COCO photographs with boxes and masks."""
+    return _require("coco128")
+
+
+@pytest.fixture(scope="session")
+def mobilenet_v2() -> Path:
+    """MobileNetV2 weights for ImageNet."""
+    return _require("mobilenet_v2") / "mobilenet_v2.safetensors"
