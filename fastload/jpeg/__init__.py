@@ -1,0 +1,1 @@
+"""JPEG files: headers, seek index and partial decoding. Knows bytes, knows nothing of data sets."""
