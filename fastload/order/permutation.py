@@ -37,9 +37,9 @@ def permute(indices: ArrayLike, n: int, key: Key) -> NDArray[np.int64]:
 
     A generalised Feistel network on the grid Z_a x Z_b that is just large enough for n (J. Black and P. Rogaway,
     "Ciphers with Arbitrary Finite Domains", CT-RSA 2002): rounds add a keyed hash of one coordinate to the other, in
-    turn; an index that lands outside range(n) is sent through again until it is inside. ``a`` is even, so that odd permutations
-    are reached too. The hash is the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) over the coordinate
-    xor a round key; round keys come from SHAKE-128 of the key. It is statistically good, not a cipher.
+    turn; an index that lands outside range(n) is sent through again until it is inside. ``a`` is even, so that odd
+    permutations are reached too. The hash is the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) over the
+    coordinate xor a round key; round keys come from SHAKE-128 of the key. It is statistically good, not a cipher.
 
     Args:
         indices: Integers in [0, n), any shape.

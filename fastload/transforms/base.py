@@ -1,0 +1,95 @@
+"""What all declarations share: the base class and the checks of their arguments."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from fastload.errors import ConfigError
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+# Sources are at most 65,535 pixels wide (JPEG), so that a side of up to 32,768 keeps every grid within int32.
+MAX_SIDE: Final = 32_768
+
+# torchvision's names, and Pillow's numbers, which torchvision takes too. "nearest-exact" is what Pillow calls NEAREST.
+_INTERPOLATIONS: Final[dict[str | int, Interpolation]] = {
+    "nearest": "nearest",
+    "nearest-exact": "nearest",
+    "bilinear": "bilinear",
+    "bicubic": "bicubic",
+    0: "nearest",
+    2: "bilinear",
+    3: "bicubic",
+}
+
+
+class Transform:
+    """A declaration of one step; it holds checked plain values and does nothing by itself."""
+
+    def _assign(self, **values: Any) -> None:
+        """Sets the fields of a frozen dataclass from its own __init__."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _name(self) -> str:
+        return type(self).__name__
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value is a whole number by its type (bool is not)."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def check_side(value: Any, *, owner: str, name: str) -> int:
+    """A length in pixels, 1 to MAX_SIDE."""
+    if not is_integer(value) or not 1 <= value <= MAX_SIDE:
+        raise ConfigError(f"{owner}: {name} must be whole pixels between 1 and {MAX_SIDE}, but got {value!r}")
+    return int(value)
+
+
+def check_pair(value: Any, *, owner: str) -> tuple[int, int]:
+    """``size`` as torchvision's crops take it: an int or a sequence of one is a square, a sequence of two is (h, w)."""
+    if is_integer(value):
+        value = (value, value)
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 1:
+        value = (value[0], value[0])
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ConfigError(f"{owner}: size must be an int or (height, width), but got {value!r}")
+    height, width = (check_side(side, owner=owner, name="size") for side in value)
+    return height, width
+
+
+def check_number(value: Any, *, owner: str, name: str) -> float:
+    """A finite real number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ConfigError(f"{owner}: {name} must be a finite number, but got {value!r}")
+    return float(value)
+
+
+def check_range(value: Any, *, owner: str, name: str) -> tuple[float, float]:
+    """Two finite numbers (low, high), 0 <= low <= high, high > 0."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ConfigError(f"{owner}: {name} must be two numbers (low, high), but got {value!r}")
+    low, high = (check_number(bound, owner=owner, name=name) for bound in value)
+    if not 0 <= low <= high or high == 0:
+        raise ConfigError(f"{owner}: {name} must satisfy 0 <= low <= high and high > 0, but got {value!r}")
+    return low, high
+
+
+def check_flag(value: Any, *, owner: str, name: str) -> bool:
+    """True or False, nothing that merely counts as such."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{owner}: {name} must be True or False, but got {value!r}")
+    return value
+
+
+def check_interpolation(value: Any, *, owner: str) -> Interpolation:
+    """torchvision's name, its InterpolationMode member, or Pillow's number; neither package is imported."""
+    plain = getattr(value, "value", value)
+    found = _INTERPOLATIONS.get(plain) if isinstance(plain, (str, int)) and not isinstance(plain, bool) else None
+    if found is None:
+        raise ConfigError(f"{owner}: interpolation must be 'nearest', 'bilinear' or 'bicubic', but got {value!r}")
+    return found

@@ -1,0 +1,84 @@
+"""Declarations from plain data and back, for recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from fastload.errors import ConfigError
+from fastload.transforms.base import Transform
+from fastload.transforms.compose import flatten
+from fastload.transforms.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
+from fastload.transforms.values import Normalize, ToDtype
+
+REGISTRY: Final[dict[str, type[Transform]]] = {
+    cls.__name__: cls for cls in (CenterCrop, Normalize, RandomHorizontalFlip, RandomResizedCrop, Resize, ToDtype)
+}
+
+
+def from_config(config: Sequence[str | Mapping[str, Mapping[str, Any] | None]]) -> tuple[Transform, ...]:
+    """Declarations from a list of ``{name: {argument: value}}``; an entry without arguments may be its bare name.
+
+    Example:
+        >>> from_config([{"RandomResizedCrop": {"size": 224}}, "RandomHorizontalFlip"])
+
+    Raises:
+        ConfigError: An entry cannot be used; the message says where it is, what was expected and what is nearest.
+    """
+    if isinstance(config, (str, Mapping)) or not isinstance(config, Sequence):
+        raise ConfigError(f"transforms: expected a list of {{name: arguments}}, but got {config!r}")
+    return tuple(_build(entry, f"transforms[{place}]") for place, entry in enumerate(config))
+
+
+def to_config(transforms: Iterable[Transform] | Transform | None) -> list[dict[str, dict[str, Any]]]:
+    """The inverse of :func:`from_config`: dicts, lists, strings and numbers only, every argument spelt out."""
+    return [
+        {
+            type(step).__name__: {
+                field.name: _plain(getattr(step, field.name))
+                for field in dataclasses.fields(step)  # type: ignore[arg-type]
+            }
+        }
+        for step in flatten(transforms)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _build(entry: Any, path: str) -> Transform:
+    if isinstance(entry, str):
+        entry = {entry: None}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise ConfigError(f"{path}: expected one {{name: arguments}}, but got {entry!r}")
+    ((name, arguments),) = entry.items()
+    cls = REGISTRY.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise ConfigError(f"{path}: there is no transform {name!r}{_nearest(name, list(REGISTRY))}")
+    path = f"{path}.{name}"
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, Mapping):
+        raise ConfigError(f"{path}: expected a mapping of arguments, but got {arguments!r}")
+    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in arguments:
+        if key not in fields:
+            raise ConfigError(f"{path}.{key}: there is no such argument{_nearest(key, fields)}")
+    try:
+        return cls(**arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {str(error).removeprefix(f'{name}: ')}") from None
+    except TypeError as error:  # a required argument is missing: all keys are known, and every value has been checked
+        missing = str(error).partition("argument")[2].lstrip("s: ")
+        raise ConfigError(f"{path}: required and missing: {missing}") from None
+
+
+def _nearest(name: object, valid: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    if not close:  # get_close_matches minds case
+        lower = {candidate.lower(): candidate for candidate in valid}
+        close = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.4)]
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (valid: {', '.join(valid)})" if hint else f" (valid: {', '.join(valid)})"
