@@ -61,6 +61,18 @@ class Dataset(ABC):
         """Size of each image file in bytes, shape as ids."""
 
     @abstractmethod
+    def extents(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Where the bytes of each image lie: number of the file, offset and size in bytes, each of the shape of ids.
+
+        For planning reads that stay local and for engines that read by themselves. Offset and size lie inside the
+        file as it was when the data set was opened.
+        """
+
+    @abstractmethod
+    def file_path(self, file_index: int) -> str:
+        """Path of a file that ``extents`` names."""
+
+    @abstractmethod
     def read_into(self, sample_id: int, buffer: NDArray[np.uint8]) -> int:
         """Reads the image file of one sample to the start of ``buffer`` and returns its size in bytes.
 

@@ -1,0 +1,44 @@
+"""Opens whatever data set lies at a path."""
+
+from __future__ import annotations
+
+import os
+
+from fastload.dataset.base import Dataset
+from fastload.dataset.image_folder import ImageFolderDataset
+from fastload.dataset.manifest import LEDGER_NAME, MANIFEST_NAME
+from fastload.dataset.sharded import ShardedDataset, Verify
+from fastload.errors import ConfigError, DataError
+
+# Where convert works until it is done; it lies in the destination.
+WORK_NAME = ".fastload-convert"
+
+
+def open_dataset(path: str | os.PathLike[str], *, verify: Verify = "first") -> Dataset:
+    """Opens a converted data set (a folder with dataset.json) or a folder of images.
+
+    Args:
+        path: The folder.
+        verify: When a converted data set compares bytes with their crc32: the "first" time that they are read,
+            "always" or "never". A folder of images has no checksums.
+
+    Raises:
+        DataError: There is no data set at ``path``, or a file of it is missing or damaged.
+        ConfigError: ``verify`` is none of the three.
+    """
+    folder = os.fspath(path)
+    if verify not in ("first", "always", "never"):
+        raise ConfigError(f"verify must be 'first', 'always' or 'never', not {verify!r}")
+    if not os.path.exists(folder):
+        raise DataError("there is nothing at this path; check it", path=folder)
+    if not os.path.isdir(folder):
+        raise DataError("expected a folder: a converted data set or class folders of images", path=folder)
+    if os.path.lexists(os.path.join(folder, MANIFEST_NAME)):
+        return ShardedDataset(folder, verify=verify)
+    if os.path.isdir(os.path.join(folder, WORK_NAME)):
+        raise DataError(
+            "this conversion has not been finished; run the same fastload convert again to complete it", path=folder
+        )
+    if os.path.lexists(os.path.join(folder, LEDGER_NAME)) or any(name.endswith(".tar") for name in os.listdir(folder)):
+        raise DataError(f"expected {MANIFEST_NAME} beside the shards, but it is missing; restore it", path=folder)
+    return ImageFolderDataset(folder)

@@ -1,0 +1,57 @@
+"""Reads ranges of files into the caller's memory, without the interpreter's lock and never short."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from fastload.errors import DataError
+
+# A pipe named x.jpg must not hang the reader: O_NONBLOCK opens it at once and changes nothing for a regular file.
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def open_regular(path: str) -> tuple[int, int]:
+    """Opens a regular file for reading and returns its descriptor and its size in bytes.
+
+    Raises:
+        DataError: It is missing, may not be read, or is not a regular file.
+    """
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        advice = ""
+        if isinstance(error, FileNotFoundError):
+            advice = "; restore the file"
+        elif isinstance(error, PermissionError):
+            advice = "; give yourself permission to read it"
+        raise DataError(f"the file cannot be opened: {error.strerror}{advice}", path=path) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise DataError("expected a regular file, but this is a folder, a pipe or a device", path=path)
+    return descriptor, status.st_size
+
+
+def read_range(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Fills ``buffer`` with the bytes from ``offset`` on; returns how many there were, fewer only at the file's end."""
+    done = 0
+    while done < len(buffer):
+        count = _read_once(descriptor, buffer[done:], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+if hasattr(os, "preadv"):
+
+    def _read_once(descriptor: int, buffer: memoryview, offset: int) -> int:
+        return os.preadv(descriptor, [buffer], offset)
+
+else:  # systems that have only pread: one copy more
+
+    def _read_once(descriptor: int, buffer: memoryview, offset: int) -> int:
+        data = os.pread(descriptor, len(buffer), offset)
+        buffer[: len(data)] = data
+        return len(data)

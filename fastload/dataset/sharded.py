@@ -1,0 +1,286 @@
+"""A converted data set: tar shards read by position, as the index says, and checked against its checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import zlib
+from typing import Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.dataset.base import Dataset, Sample
+from fastload.dataset.index import IndexTable, read_index
+from fastload.dataset.manifest import Manifest, read_manifest
+from fastload.dataset.reading import open_regular, read_range
+from fastload.errors import ConfigError, DataError
+
+Verify = Literal["first", "always", "never"]
+
+# Shards beyond this share of the process's limit are opened for each read (10 us): a data set of 50,000 shards must
+# not take the descriptors that the training loop needs.
+_SHARE_OF_DESCRIPTORS: Final = 0.5
+_TAR_BLOCK: Final = 512
+
+
+class ShardedDataset(Dataset):
+    """Samples in tar shards with an index table, as ``fastload convert`` writes them.
+
+    Opening maps the index into memory and looks at the size of each shard; samples are then read by position, so a
+    damaged tar header costs nothing. Several processes share the pages of the index.
+
+    Args:
+        path: The folder that holds dataset.json.
+        verify: When the bytes of an image are compared with their crc32: the ``"first"`` time that this object reads
+            them, ``"always"`` or ``"never"``. ``"always"`` also checks the whole index when it is opened.
+
+    Raises:
+        DataError: A file is missing, cut short, edited, of a newer version or not what its name says.
+        ConfigError: ``verify`` is none of the three.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, verify: Verify = "first") -> None:
+        if verify not in get_args(Verify):
+            raise ConfigError(f"verify must be 'first', 'always' or 'never', not {verify!r}")
+        self.path = os.fspath(path)
+        self._verify = verify
+        self.manifest: Manifest = read_manifest(self.path)
+        self.classes = self.manifest.classes
+        self.schema = dict(self.manifest.schema_)
+        self.fingerprint = self.manifest.fingerprint
+        index = self.manifest.index
+        self._index: IndexTable = read_index(
+            os.path.join(self.path, index.name),
+            samples=self.manifest.samples,
+            size=index.size,
+            crc32=index.crc32,
+            extras=self.manifest.extras,
+            check={"first": None, "always": True, "never": False}[verify],
+        )
+        self._check_shards()
+        # One bit per sample whose checksum was seen to be right. Two threads that set bits of one byte at once may
+        # lose one, which costs a second check and nothing else.
+        self._seen = np.zeros((len(self._index) + 7) // 8 if verify == "first" else 0, np.uint8)
+        self._descriptors: dict[int, int] = {}
+        self._most_descriptors = _descriptor_budget()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def _check_shards(self) -> None:
+        for shard in self.manifest.shards:
+            path = os.path.join(self.path, shard.name)
+            try:
+                size = os.stat(path).st_size
+            except OSError as error:
+                raise DataError(
+                    f"a shard of {shard.samples:,} samples cannot be read: {error.strerror}; "
+                    "restore the file or convert the data again",
+                    path=path,
+                ) from error
+            if size != shard.size:
+                raise DataError(
+                    f"expected a shard of {shard.size:,} bytes, as dataset.json says, but the file has {size:,}; "
+                    "it was cut short or edited: restore it or convert the data again",
+                    path=path,
+                )
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def labels(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        labels = self._index.label[self._checked(ids)].astype(np.int64)
+        if labels.size and (labels.min() < -1 or labels.max() >= max(len(self.classes), 1)):
+            raise DataError(
+                f"the index has labels outside -1 .. {len(self.classes) - 1}; restore it or convert the data again",
+                path=self.path,
+            )
+        return labels
+
+    def sizes(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+        rows = self._checked(ids)
+        return np.stack([self._index.height[rows], self._index.width[rows]], axis=-1)
+
+    def num_bytes(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._index.size[self._checked(ids)].astype(np.int64)
+
+    def extents(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        rows = self._checked(ids)
+        shards = self._index.shard[rows].astype(np.int64)
+        offsets = self._index.offset[rows]
+        sizes = self._index.size[rows].astype(np.int64)
+        limits = np.array([shard.size for shard in self.manifest.shards], np.int64)
+        inside = (shards >= 0) & (shards < len(limits))
+        inside &= (offsets >= 0) & (offsets <= limits[np.where(inside, shards, 0)] - sizes) if len(limits) else False
+        if not inside.all():
+            raise self._misplaced(int(np.asarray(ids)[~inside].flat[0]))
+        return shards, offsets, sizes
+
+    def file_path(self, file_index: int) -> str:
+        return os.path.join(self.path, self.manifest.shards[file_index].name)
+
+    def file_descriptor(self, file_index: int) -> int:
+        """A descriptor of a shard, open for reading until the data set is closed."""
+        with self._lock:
+            if self._closed:
+                raise ValueError(f"the data set {self.path} is closed")
+            descriptor = self._descriptors.get(file_index)
+            if descriptor is None:
+                descriptor, size = open_regular(self.file_path(file_index))
+                if size != self.manifest.shards[file_index].size:
+                    os.close(descriptor)
+                    raise DataError(
+                        f"the shard has {size:,} bytes now and had {self.manifest.shards[file_index].size:,} when the "
+                        "data set was opened; somebody writes to it",
+                        path=self.file_path(file_index),
+                    )
+                self._descriptors[file_index] = descriptor
+            return descriptor
+
+    def crc32(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Checksums of the image files, shape as ids."""
+        checksums: NDArray[np.uint32] = self._index.crc32[self._checked(ids)]
+        return checksums
+
+    def read_into(self, sample_id: int, buffer: NDArray[np.uint8]) -> int:
+        row = self._row(sample_id)
+        size = int(self._index.size[row])
+        view = memoryview(buffer.data).cast("B")
+        if size > len(view):
+            raise DataError(
+                f"the image has {size:,} bytes and does not fit into a buffer of {len(view):,}",
+                path=self.location(row),
+                key=self.key(row),
+            )
+        self._read(row, int(self._index.offset[row]), view[:size])
+        if self._verify != "never" and not self._was_seen(row):
+            self._check(row, view[:size], int(self._index.crc32[row]))
+            if self._verify == "first":
+                self._seen[row >> 3] |= 1 << (row & 7)
+        return size
+
+    def _was_seen(self, row: int) -> bool:
+        return self._verify == "first" and bool(self._seen[row >> 3] >> (row & 7) & 1)
+
+    def _read(self, row: int, offset: int, view: memoryview) -> None:
+        shard = int(self._index.shard[row])
+        if not 0 <= shard < len(self.manifest.shards):
+            raise self._misplaced(row)
+        if offset < 0 or offset + len(view) > self.manifest.shards[shard].size:
+            raise self._misplaced(row)
+        descriptor = self._descriptors.get(shard)
+        temporary = descriptor is None and len(self._descriptors) >= self._most_descriptors
+        try:
+            if temporary:
+                descriptor, _ = open_regular(self.file_path(shard))
+            elif descriptor is None:
+                descriptor = self.file_descriptor(shard)
+            assert descriptor is not None
+            done = read_range(descriptor, view, offset)
+        except (OSError, DataError) as error:
+            reason = error.reason if isinstance(error, DataError) else f"the shard cannot be read: {error.strerror}"
+            raise DataError(reason, path=self.file_path(shard), key=self.key(row)) from error
+        finally:
+            if temporary and descriptor is not None:
+                os.close(descriptor)
+        if done != len(view):
+            raise DataError(
+                f"expected {len(view):,} bytes at offset {offset:,}, but the shard ends after {done:,} of them; "
+                "it was cut short after the data set was opened: restore it",
+                path=self.file_path(shard),
+                key=self.key(row),
+            )
+
+    def _check(self, row: int, view: memoryview, expected: int) -> None:
+        found = zlib.crc32(view)
+        if found != expected:
+            raise DataError(
+                f"expected crc32 {expected:08x}, as the index says, but the bytes have {found:08x}; "
+                "the shard was damaged or edited: restore it or convert the data again",
+                path=self.location(row),
+                key=self.key(row),
+            )
+
+    def key(self, sample_id: int) -> str:
+        return self._index.key[self._row(sample_id)]
+
+    def source(self, sample_id: int) -> str:
+        """Where a sample came from: its path relative to the folder that was converted."""
+        return self._index.source[self._row(sample_id)]
+
+    def location(self, sample_id: int) -> str:
+        shard = int(self._index.shard[self._row(sample_id)])
+        return self.file_path(shard) if 0 <= shard < len(self.manifest.shards) else self.path
+
+    def __getitem__(self, sample_id: int) -> Sample:
+        row = self._row(sample_id)
+        image = bytearray(int(self._index.size[row]))
+        self.read_into(row, np.frombuffer(image, np.uint8))
+        extras = {}
+        for extension, columns in self._index.extras.items():
+            size = int(columns.size[row])
+            if size:
+                member = bytearray(size)
+                self._read(row, int(columns.offset[row]), memoryview(member))
+                if self._verify != "never":
+                    self._check(row, memoryview(member), int(columns.crc32[row]))
+                extras[extension] = bytes(member)
+        return Sample(
+            id=row,
+            key=self.key(row),
+            image=bytes(image),
+            label=int(self.labels(np.array([row]))[0]),
+            extras=extras,
+        )
+
+    def shard_sizes(self) -> NDArray[np.int64]:
+        return np.array([shard.samples for shard in self.manifest.shards], np.int64)
+
+    def close(self) -> None:
+        """Closes every shard. Reads that run in other threads must have ended. Safe to call twice."""
+        with self._lock:
+            self._closed = True
+            for descriptor in self._descriptors.values():
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+            self._descriptors.clear()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_lock"):
+            self.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_reopen, (self.path, self._verify))
+
+    def _row(self, sample_id: int) -> int:
+        row = int(sample_id)
+        if not 0 <= row < len(self._index):
+            raise IndexError(f"sample {row} of a data set of {len(self._index)}")
+        return row
+
+    def _checked(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        ids = np.asarray(ids)
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < len(self._index):
+            raise IndexError(f"samples {ids.min()} .. {ids.max()} of a data set of {len(self._index)}")
+        return ids
+
+    def _misplaced(self, row: int) -> DataError:
+        return DataError(
+            "the index places this sample outside its shard; restore index.arrow or convert the data again",
+            path=self.path,
+            key=self.key(row),
+        )
+
+
+def _reopen(path: str, verify: Verify) -> ShardedDataset:
+    return ShardedDataset(path, verify=verify)
+
+
+def _descriptor_budget() -> int:
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return 512
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return int((1 << 16 if soft == resource.RLIM_INFINITY else soft) * _SHARE_OF_DESCRIPTORS)
