@@ -1,0 +1,8 @@
+"""From transforms to per-sample parameters: pure, and the same for every engine."""
+
+from __future__ import annotations
+
+from fastload.augment.parameters import Draws, Output
+from fastload.augment.plan import AugmentPlan, compile_plan
+
+__all__ = ["AugmentPlan", "Draws", "Output", "compile_plan"]
