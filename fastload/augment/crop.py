@@ -60,11 +60,9 @@ def draw_crops(
         tries = np.arange(1, _TRIES)
         words = random_words(ids[again, None], seed=seed, epoch=epoch, transform=transform, block=tries)
         more, fits = _try(rule, tall, wide, words)
-        first = fits.argmax(axis=1)
-        chosen = more[np.arange(again.size), first]
-        boxes[again] = np.where(
-            fits[np.arange(again.size), first, None], chosen, _central(rule, tall[:, 0], wide[:, 0])
-        )
+        rows, first = np.arange(again.size), fits.argmax(axis=1)
+        central = _central(rule, tall[:, 0], wide[:, 0])
+        boxes[again] = np.where(fits[rows, first, None], more[rows, first], central)
     return boxes
 
 

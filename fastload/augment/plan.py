@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,13 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from fastload.augment import portable
 from fastload.augment.canvas import Canvas, resized_sizes
 from fastload.augment.crop import CropRule, draw_crops
+from fastload.augment.form import Form
 from fastload.augment.parameters import Draws, Output
-from fastload.augment.rng import random_words, uniform
-from fastload.augment.values import Values
+from fastload.augment.rng import check_stream, random_words, uniform
 from fastload.errors import ConfigError
 from fastload.transforms import (
     CenterCrop,
-    Interpolation,
     Normalize,
     RandomHorizontalFlip,
     RandomResizedCrop,
@@ -28,6 +28,7 @@ from fastload.transforms import (
 )
 
 _RANDOM = (RandomResizedCrop, RandomHorizontalFlip)
+_NO_WORDS = np.empty((4, 0, 0), dtype=np.uint64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +64,10 @@ class AugmentPlan:
         if numbers.ndim != 1 or shapes.shape != (len(numbers), 2):
             raise ConfigError(f"ids must be (n,) and sizes (n, 2), but got {numbers.shape} and {shapes.shape}")
         canvas = Canvas(shapes)
-        num_random = sum(isinstance(step, _RANDOM) for step in self.steps)
+        check_stream(seed, epoch)
+        transforms = np.arange(sum(isinstance(step, _RANDOM) for step in self.steps))[:, None]
         # The first block of words of every random transform in one go: numpy's cost is per call, not per sample.
-        words = random_words(numbers, seed=seed, epoch=epoch, transform=np.arange(num_random)[:, None])
+        words = random_words(numbers, seed=seed, epoch=epoch, transform=transforms) if transforms.size else _NO_WORDS
         transform = 0
         for step in self.steps:
             if isinstance(step, Resize):
@@ -107,7 +109,7 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
         ConfigError: The chain does not end in a fixed size, cannot be done in one sampling, or normalises whole
             numbers; the message says what to change.
     """
-    form = _Form()
+    form = Form()
     steps: list[Transform] = []
     for step in flatten(transforms):
         form = form.after(step)
@@ -138,80 +140,7 @@ def _why_no_size(steps: list[Transform]) -> str:
     return f"{resizes[-1]} fixes one side only: add CenterCrop({size}) after it, or give it (height, width)"
 
 
+@functools.lru_cache(maxsize=64)
 def _crop_rule(step: RandomResizedCrop) -> CropRule:
     low, high = step.ratio
     return CropRule(scale=step.scale, ratio=step.ratio, log_ratio=(portable.log(low), portable.log(high)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Form:
-    """What is known about every image, whatever its source, after the steps so far.
-
-    Attributes:
-        exact: Height and width, where they are the same for all.
-        least: Height and width that no image falls below.
-        cut: Whether the image is a part of what was resampled (a CenterCrop came last).
-        padded: Whether a part of it may be padding.
-        sampling: Interpolation and antialias of the resampling, if there was one.
-        values: What pixel values have become.
-    """
-
-    exact: tuple[int, int] | None = None
-    least: tuple[int, int] = (1, 1)
-    cut: bool = False
-    padded: bool = False
-    sampling: tuple[Interpolation, bool] | None = None
-    values: Values = field(default_factory=Values)
-
-    def after(self, step: Transform) -> _Form:
-        if isinstance(step, ToDtype):
-            return replace(self, values=self.values.convert(step))
-        if isinstance(step, Normalize):
-            return replace(self, values=self.values.normalize(step))
-        if isinstance(step, CenterCrop):
-            return self._after_center_crop(step)
-        if isinstance(step, Resize):
-            return self._after_resize(step)
-        if isinstance(step, RandomResizedCrop):
-            form = self._resampled(step, step.interpolation, step.antialias)
-            return replace(form, exact=step.size, least=step.size)
-        if isinstance(step, RandomHorizontalFlip):
-            return self
-        raise ConfigError(f"{step} is not a transform that fastload can carry out")
-
-    def _resampled(self, step: Transform, interpolation: Interpolation, antialias: bool) -> _Form:
-        if self.padded:
-            raise ConfigError(
-                f"{step} cannot follow a CenterCrop that may have to pad small images with black, because each image "
-                "is sampled once: put a Resize before the CenterCrop that makes every image large enough"
-            )
-        sampling = (interpolation, antialias and interpolation != "nearest")
-        if self.sampling not in (None, sampling):
-            raise ConfigError(
-                f"{step} must have the same interpolation and antialias as the resampling before it, because each "
-                "image is sampled once"
-            )
-        return replace(self, sampling=sampling, cut=False)
-
-    def _after_resize(self, step: Resize) -> _Form:
-        form = self._resampled(step, step.interpolation, step.antialias)
-        exact = step.size if isinstance(step.size, tuple) else None
-        if exact is None and self.exact is not None:
-            height, width = (np.array([side], dtype=np.int64) for side in self.exact)
-            height_after, width_after = resized_sizes(height, width, step.size, step.max_size)[0].tolist()
-            exact = height_after, width_after
-        if exact is not None:
-            return replace(form, exact=exact, least=exact)
-        short = step.size if isinstance(step.size, int) and step.max_size is None else 1
-        return replace(form, exact=None, least=(short, short))
-
-    def _after_center_crop(self, step: CenterCrop) -> _Form:
-        grows = step.size[0] > self.least[0] or step.size[1] > self.least[1]
-        if grows and self.cut:
-            raise ConfigError(f"{step} cannot enlarge what an earlier CenterCrop cut out: leave the earlier one out")
-        if grows and any(self.values.bias):
-            raise ConfigError(
-                f"{step} may have to pad small images, and after a Normalize that would be with grey: put the "
-                "Normalize last"
-            )
-        return replace(self, exact=step.size, least=step.size, cut=True, padded=self.padded or grows)

@@ -45,6 +45,14 @@ def _round_keys(key: tuple[int, int]) -> list[tuple[int, int]]:
     return [((key[0] + i * _KEY_STEPS[0]) & _MASK32, (key[1] + i * _KEY_STEPS[1]) & _MASK32) for i in range(_ROUNDS)]
 
 
+def check_stream(seed: int, epoch: int) -> None:
+    """Raises ConfigError unless 0 <= seed < 2**64 and 0 <= epoch < 2**32."""
+    if not 0 <= seed < 2**64:
+        raise ConfigError(f"a seed must lie between 0 and 2**64 - 1, but got {seed}")
+    if not 0 <= epoch < 2**32:
+        raise ConfigError(f"an epoch must lie between 0 and 2**32 - 1, but got {epoch}")
+
+
 def random_words(
     ids: NDArray[np.int64], *, seed: int, epoch: int, transform: ArrayLike, block: ArrayLike = 0
 ) -> NDArray[np.uint64]:
@@ -66,10 +74,7 @@ def random_words(
     Raises:
         ConfigError: seed or epoch is out of range.
     """
-    if not 0 <= seed < 2**64:
-        raise ConfigError(f"a seed must lie between 0 and 2**64 - 1, but got {seed}")
-    if not 0 <= epoch < 2**32:
-        raise ConfigError(f"an epoch must lie between 0 and 2**32 - 1, but got {epoch}")
+    check_stream(seed, epoch)
     samples = np.asarray(ids).astype(np.uint64)
     streams = (np.asarray(transform, dtype=np.uint64) << np.uint64(16)) | np.asarray(block, dtype=np.uint64)
     counter = np.empty((4, *np.broadcast_shapes(samples.shape, streams.shape)), dtype=np.uint64)
@@ -77,7 +82,7 @@ def random_words(
     counter[1] = samples >> np.uint64(32)
     counter[2] = epoch
     counter[3] = streams
-    return philox4x32(counter, (seed & _MASK32, seed >> 32))
+    return philox4x32(counter, (int(seed) & _MASK32, int(seed) >> 32))
 
 
 def uniform(words: NDArray[np.uint64], low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import operator
 from typing import Final
 
 import numpy as np
@@ -92,7 +93,8 @@ def _grid(n: int) -> tuple[np.uint64, np.uint64]:
 @functools.lru_cache(maxsize=256)
 def round_keys(key: Key, count: int) -> tuple[np.uint64, ...]:
     """``count`` independent 64-bit words for ``key``, the same on every machine and version of Python."""
-    text = "\0".join(f"{type(part).__name__}:{part}" for part in key)
+    # Whole numbers of any type (numpy's too) count by their value, and 1 is not "1".
+    text = "\0".join(f"s{part}" if isinstance(part, str) else f"i{operator.index(part)}" for part in key)
     digest = hashlib.shake_128(text.encode()).digest(8 * count)
     return tuple(np.uint64(int.from_bytes(digest[i : i + 8], "little") & _MASK64) for i in range(0, 8 * count, 8))
 
