@@ -19,11 +19,10 @@ Key = tuple[int | str, ...]
 MAX_LENGTH: Final = 2**48
 
 # Exact enumeration on the smallest grids (2 x 2, 2 x 3): the largest relative deviation of any permutation's
-# probability halves with every round (n = 4) or every two (n = 6), so 32 rounds leave 1e-9 and 2e-4. On sides of 32 and
-# more each round divides what is left of the dependence of a pair by the side; 8 rounds are more than enough.
-_SMALL: Final = 1024
-_ROUNDS_SMALL: Final = 32
-_ROUNDS: Final = 8
+# probability from 1 / n! halves with every round (n = 4) or every two (n = 6). On larger grids what is left of the
+# dependence of a pair shrinks about by the shorter side in two rounds. These counts leave less than 1e-4 at n = 6 and
+# 1e-6 from n = 65 on. (Length up to, rounds; all even.)
+_ROUNDS: Final = ((64, 32), (4096, 16), (MAX_LENGTH, 8))
 
 _MASK64: Final = 2**64 - 1
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
@@ -68,7 +67,7 @@ def _walk(indices: ArrayLike, n: int, key: Key, *, forward: bool) -> NDArray[np.
     if start.size and (start.min() < 0 or start.max() >= n):
         raise ConfigError(f"indices of a permutation of range({n}) must lie in it, but they span {_span(start)}")
     side_a, side_b = _grid(n)
-    keys = round_keys(key, _ROUNDS_SMALL if n <= _SMALL else _ROUNDS)
+    keys = round_keys(key, next(rounds for length, rounds in _ROUNDS if n <= length))
     network = _forward if forward else _backward
     out = network(start.astype(np.uint64).ravel(), side_a, side_b, keys)
     length = np.uint64(n)
