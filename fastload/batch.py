@@ -1,0 +1,158 @@
+"""Batches as the user sees them, and the ring of preallocated slots that their pixels live in."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastload.augment.parameters import DType
+
+# How a value of each type lies in a slot, and as what torch shows it. numpy has no bfloat16: its bits are uint16.
+_STORAGE: dict[DType, tuple[type[np.generic], torch.dtype]] = {
+    "uint8": (np.uint8, torch.uint8),
+    "float16": (np.float16, torch.float16),
+    "bfloat16": (np.uint16, torch.bfloat16),
+    "float32": (np.float32, torch.float32),
+}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """One batch; ``images, labels = batch`` unpacks it as a DataLoader's.
+
+    Attributes:
+        images: N x 3 x H x W, in channels_last memory unless the Loader was asked for ``memory_format="contiguous"``;
+            torch.uint8, float16, bfloat16 or float32, as the transforms say; on the Loader's device.
+        labels: int64 (N,), class numbers, -1 where a sample has none; on the Loader's device.
+        ids: int64 (N,), numbers of the samples that were delivered (a replacement's own number where one took the
+            place of a sample that cannot be read); always on the CPU.
+        valid: bool (N,), False for rows that only pad the last batch (``last_batch="pad"``); they hold samples from the
+            start of the epoch, which an exact evaluation must not count again; always on the CPU.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    ids: torch.Tensor
+    valid: torch.Tensor
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter((self.images, self.labels))
+
+    def __len__(self) -> int:
+        """Rows of the batch, padding included."""
+        return len(self.ids)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The batch with its images and labels on ``device``; Lightning and Accelerate move batches with this."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+        )
+
+
+def storage_dtype(dtype: DType) -> np.dtype[Any]:
+    """The numpy type of a slot that holds ``dtype``: the type itself, or uint16 for bfloat16's bits."""
+    return np.dtype(_STORAGE[dtype][0])
+
+
+def as_tensor(memory: NDArray[Any], dtype: DType) -> torch.Tensor:
+    """The array as a tensor of ``dtype``, without a copy; shape as it is."""
+    return torch.from_numpy(memory).view(_STORAGE[dtype][1])
+
+
+class _Lease:
+    """What stands between a slot and everything that shows it: when the last view goes, the lease goes.
+
+    numpy shortens chains of views of its own arrays, but not across a foreign object; a tensor made with from_numpy
+    holds the array that it was made from. So every tensor, slice, ``.numpy()`` and array of a lent slot leads here.
+    """
+
+    __slots__ = ("__array_interface__", "__weakref__", "_images")
+
+    def __init__(self, images: NDArray[Any]) -> None:
+        self._images = images
+        self.__array_interface__ = images.__array_interface__
+
+
+def ordinary_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros whose pages are there already: a first touch costs more than the kernel that would meet it."""
+    memory = np.empty(shape, dtype)
+    memory.fill(0)
+    return memory
+
+
+class Ring:
+    """Slots of one shape that are taken, filled, seen by the user and taken again.
+
+    A slot that the user can still see is never taken again; where none is left a new one is made, and as many go when
+    they come back, so that the ring returns to its size. No method blocks or takes a lock: slots come back from
+    whatever thread drops the last view, which may be the garbage collector's in the middle of ``take``.
+
+    Args:
+        shape: Rows, height, width, 3 (or rows, 3, height, width).
+        dtype: Of the memory, as storage_dtype says.
+        size: Slots that stay for good.
+        reuse: Take back the slot that was lent last when another is lent, whoever still sees it.
+        allocate: Makes the memory of one slot.
+
+    Attributes:
+        num_added: Slots that had to be made because all others were still seen.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        dtype: np.dtype[Any],
+        size: int,
+        *,
+        reuse: bool = False,
+        allocate: Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]] = ordinary_memory,
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.size = size
+        self._reuse = reuse
+        self._lent: NDArray[Any] | None = None
+        self._allocate = allocate
+        self.num_added = 0
+        self._free = deque(allocate(shape, dtype) for _ in range(size))
+        self._taken: set[int] = set()
+
+    def __len__(self) -> int:
+        """Slots that exist now, taken or free."""
+        return len(self._free) + len(self._taken)
+
+    def take(self) -> NDArray[Any]:
+        """A slot that nobody else sees, the one used last if there is a choice (its lines may still be in a cache)."""
+        try:
+            slot = self._free.pop()
+        except IndexError:
+            slot = self._allocate(self.shape, self.dtype)
+            self.num_added += 1
+        self._taken.add(id(slot))
+        return slot
+
+    def give_back(self, slot: NDArray[Any]) -> None:
+        """Returns a slot that ``take`` gave."""
+        self._taken.remove(id(slot))
+        if len(self) < self.size:
+            self._free.append(slot)
+
+    def lend(self, slot: NDArray[Any]) -> NDArray[Any]:
+        """The slot as an array for the user to see: it comes back by itself when the last view of it is gone."""
+        if self._reuse:
+            if self._lent is not None:
+                self.give_back(self._lent)
+            self._lent = slot
+            return slot
+        lease = _Lease(slot)
+        weakref.finalize(lease, self.give_back, slot).atexit = False
+        return np.asarray(lease)

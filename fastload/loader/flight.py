@@ -1,0 +1,129 @@
+"""One batch on its way through an engine, and what becomes of its samples that cannot be delivered."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.engine.base import Engine, Failure, Pending, Request
+from fastload.errors import DataError
+from fastload.loader.ledger import Skipped
+from fastload.loader.plan import EpochPlan
+from fastload.stats import Stats
+
+# With on_error="skip" a sample and this many substitutes may fail in a row. Where that happens it is no longer single
+# samples that are damaged: a disk is gone or a path is wrong, and the user must hear of it.
+MAX_SUBSTITUTES: Final = 8
+
+
+class Flight:
+    """One batch from its submission to its delivery.
+
+    Attributes:
+        index: Number of the batch in the epoch.
+        slot: The whole slot that the engine fills; rows 0 to len(valid) belong to this batch.
+        valid: bool (n,), False for padding.
+        ids: int64 (n,), samples that the rows hold; known once ``land`` has returned.
+        skipped: Samples that were replaced (padding is not accounted for); known once ``land`` has returned.
+    """
+
+    def __init__(self, index: int, plan: EpochPlan, slot: NDArray[Any], *, engine: Engine, stats: Stats) -> None:
+        self.index = index
+        self.slot = slot
+        self.skipped: tuple[Skipped, ...] = ()
+        self._waited = 0.0
+        share = plan.batches.slice(index)
+        self.valid = share.valid
+        self.ids: NDArray[np.int64] = np.empty(0, np.int64)
+        self._positions = share.positions
+        self._plan = plan
+        self._engine = engine
+        self._stats = stats
+        # A rank's share of a last batch that is kept may be empty; there is nothing to ask of the engine then.
+        self._pending: Pending | None = engine.submit(self._request, self.images) if len(self.valid) else None
+
+    @property
+    def images(self) -> NDArray[Any]:
+        """The rows of the slot that belong to this batch."""
+        return self.slot[: len(self.valid)]
+
+    @property
+    def expected(self) -> int:
+        """Samples that this batch owes the user."""
+        return int(np.count_nonzero(self.valid))
+
+    def _request(self) -> Request:
+        """Called in one of the engine's threads."""
+        self.ids = self._plan.ids(self._positions)
+        return self._plan.request(np.arange(len(self.ids), dtype=np.int64), self.ids)
+
+    def land(self, *, replace: bool) -> None:
+        """Waits until every row holds the pixels of its sample or, if ``replace``, of a substitute.
+
+        Raises:
+            DataError: A sample cannot be delivered (or, if ``replace``, neither can MAX_SUBSTITUTES substitutes).
+        """
+        if self._pending is None:
+            return
+        try:
+            failures = self._wait(self._pending)
+            if failures and not replace:
+                raise _as_error(failures)
+            if failures:
+                self._substitute(failures)
+        finally:
+            self._stats.add("wait", self._waited, 1)
+
+    def _wait(self, pending: Pending) -> tuple[Failure, ...]:
+        begin = time.perf_counter()
+        try:
+            return pending.result()
+        finally:
+            self._waited += time.perf_counter() - begin
+
+    def _substitute(self, originals: tuple[Failure, ...]) -> None:
+        """Tries substitutes for all failed rows together, until each row holds one; rows that hold theirs stay."""
+        missing = {failure.row: failure for failure in originals}
+        entries: dict[int, Skipped] = {}
+        for attempt in range(MAX_SUBSTITUTES):
+            rows = np.array(sorted(missing), np.int64)
+            ids = np.array([self._plan.substitute(missing[row].sample_id, attempt) for row in rows.tolist()], np.int64)
+            self.ids[rows] = ids
+            request = functools.partial(self._plan.request, rows, ids)
+            failed = {failure.row for failure in self._wait(self._engine.submit(request, self.images))}
+            for row in rows.tolist():
+                if row not in failed:
+                    entries[row] = self._as_skipped(missing.pop(row))
+            if not missing:
+                # Padding was delivered, or replaced, where it counts; here it is nobody's loss.
+                self.skipped = tuple(entries[row] for row in sorted(entries) if self.valid[row])
+                return
+        worst = missing[min(missing)]
+        raise DataError(
+            f"{worst.reason}; {MAX_SUBSTITUTES} other samples that were tried in its place cannot be read either, so "
+            "more than single samples are damaged: check the storage and run `fastload verify`",
+            path=worst.path,
+            key=worst.key,
+        )
+
+    def _as_skipped(self, failure: Failure) -> Skipped:
+        substitute = int(self.ids[failure.row])
+        return Skipped(
+            sample_id=failure.sample_id,
+            key=failure.key,
+            path=failure.path,
+            reason=failure.reason,
+            replacement_id=substitute,
+            replacement_key=self._plan.dataset.key(substitute),
+            batch=self.index,
+        )
+
+
+def _as_error(failures: tuple[Failure, ...]) -> DataError:
+    first = failures[0]
+    more = f" (and {len(failures) - 1} more of this batch)" if len(failures) > 1 else ""
+    return DataError(first.reason + more, path=first.path, key=first.key)

@@ -1,0 +1,322 @@
+"""Loader: the iterable that takes the place of a DataLoader, over shards or over a plain folder of images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import weakref
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+
+from fastload.augment import AugmentPlan, compile_plan
+from fastload.dataset import Dataset, Verify, open_dataset
+from fastload.device import resolve_device
+from fastload.errors import ConfigError, DataError, FastloadError
+from fastload.loader.build import EngineName, build_machinery, resolve_engine
+from fastload.loader.delivery import MemoryFormat
+from fastload.loader.iteration import EpochIterator
+from fastload.loader.ledger import Ledger, LoaderStats
+from fastload.loader.machinery import Keeper
+from fastload.loader.options import default_num_workers, integer, one_of, place_among_ranks
+from fastload.loader.plan import EpochPlan
+from fastload.loader.position import Position, Sequence, from_state, to_state
+from fastload.order import BatchPlan, GlobalOrder, LastBatch, OrderMode
+from fastload.stats import Stats
+from fastload.transforms import Transform, flatten
+from fastload.transforms.config import to_config
+
+_MODES: dict[bool | str, OrderMode] = {True: "global", "local": "local", False: "sequential"}
+
+
+class Loader:
+    """Batches of decoded, augmented images, in an order that depends on (seed, epoch, global batch size) alone.
+
+    Each ``iter(loader)`` begins the next epoch: the first is epoch 0, or what ``set_epoch`` said, or where a loaded
+    state stands; the one after it is the next, whether or not the first was read to its end. ``set_epoch`` is
+    therefore needed only where epochs are not simply counted. One iterator lives at a time: beginning another ends
+    the one before it.
+
+    Threads and slots exist from the first ``iter`` on. They stay, idle, between epochs that are read to their end, and
+    go when an iterator is abandoned, when it raises, with ``close()``, or with the Loader.
+
+    Args:
+        source: Folder of a converted data set or of images, or an open Dataset (which the Loader will not close).
+        batch_size: Samples per rank and batch.
+        transforms: Declarations of fastload.transforms; they must end in one size for all images.
+        shuffle: True: every sample may come anywhere. "local": shards are shuffled, then samples within a window of
+            shards, for storage that wants reads near each other. False: as stored.
+        last_batch: What becomes of the last global batch where it is not full: "keep" splits it among the ranks (a
+            rank's share may be smaller, even empty), "drop" leaves it out, "pad" fills it up with samples that
+            ``Batch.valid`` marks. Every rank has the same number of batches in each case.
+        engine: "cpu", or "auto", which takes the best that this machine has.
+        device: None or "cpu" for tensors in ordinary memory; "cuda", "cuda:1" or a torch.device for tensors there,
+            copied beside the user's work, one batch ahead.
+        seed: 0 <= seed < 2**64. Order and augmentation depend on it.
+        num_workers: Threads of the engine; None: one for each processor that this process may use, shared among
+            torchrun's local processes. Results do not depend on it.
+        on_error: What becomes of a sample that cannot be delivered: "raise" raises DataError in ``next``; "skip" puts
+            another sample in its place, chosen by (seed, epoch, sample), counts it and lists it in ``stats``.
+        rank: This process among world_size; both None: torchrun's RANK and WORLD_SIZE, or 0 of 1.
+        world_size: Number of processes that share each global batch of batch_size x world_size.
+        prefetch: Batches that the engine works on while the user works on one.
+        memory_format: "channels_last" (as engines write it) or "contiguous", which costs a copy of each batch (on the
+            device, where there is one).
+        verify: When bytes of a converted data set are compared with their checksums: the "first" time that they are
+            read, "always" or "never".
+        reuse_buffers: Take back a batch's memory when the next batch is asked for, even if it is still seen: saves
+            memory where batches are used at once. Without it, and on a device always, a batch is the user's as long as
+            he keeps it.
+
+    Raises:
+        ConfigError: An argument cannot be used; the message says what was expected.
+        DataError: The data set is missing, damaged or empty.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | Dataset,
+        *,
+        batch_size: int,
+        transforms: Iterable[Transform] = (),
+        shuffle: bool | Literal["local"] = True,
+        last_batch: LastBatch = "keep",
+        engine: EngineName = "auto",
+        device: str | torch.device | None = None,
+        seed: int = 0,
+        num_workers: int | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        rank: int | None = None,
+        world_size: int | None = None,
+        prefetch: int = 2,
+        memory_format: MemoryFormat = "channels_last",
+        verify: Verify = "first",
+        reuse_buffers: bool = False,
+    ) -> None:
+        one_of("shuffle", shuffle, _MODES)
+        one_of("last_batch", last_batch, ("keep", "drop", "pad"))
+        one_of("on_error", on_error, ("raise", "skip"))
+        one_of("memory_format", memory_format, ("channels_last", "contiguous"))
+        one_of("verify", verify, ("first", "always", "never"))
+        one_of("reuse_buffers", reuse_buffers, (True, False))
+        self._engine = resolve_engine(engine)
+        self.batch_size = integer("batch_size", batch_size, at_least=1)
+        self.num_workers = (
+            default_num_workers() if num_workers is None else integer("num_workers", num_workers, at_least=1)
+        )
+        self._prefetch = integer("prefetch", prefetch, at_least=1)
+        self.rank, self.world_size = place_among_ranks(rank, world_size)
+        self.device = resolve_device(device)
+        self._shuffle = shuffle
+        self._on_error = on_error
+        self._memory_format = memory_format
+        self._reuse_buffers = reuse_buffers
+        self.set_transforms(transforms)
+        self._owns_dataset = not isinstance(source, Dataset)
+        if not self._owns_dataset and verify != "first":
+            raise ConfigError("verify is decided where a data set is opened: pass it to open_dataset")
+        self.dataset: Dataset = source if isinstance(source, Dataset) else open_dataset(source, verify=verify)
+        num_samples = len(self.dataset)
+        if num_samples == 0:
+            raise DataError("the data set holds no samples", path=self.dataset.path)
+        self._order = GlobalOrder(
+            num_samples,
+            seed=integer("seed", seed, at_least=0),
+            mode=_MODES[shuffle],
+            shard_sizes=self.dataset.shard_sizes() if shuffle == "local" else None,
+        )
+        self._batches = BatchPlan(
+            num_samples, self.batch_size, rank=self.rank, world_size=self.world_size, last_batch=last_batch
+        )
+        self._stats = Stats()
+        self._ledger: Ledger | None = None
+        self._next_epoch = 0
+        self._position = Position(epoch=0, batch=0, transforms="")
+        self._resume: Position | None = None
+        self._iteration: weakref.ref[EpochIterator] | None = None
+        self._closed = False
+        self._keeper = Keeper()
+        weakref.finalize(self, self._keeper.close_from_anywhere)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class, in label order; empty where the data set has none."""
+        return self.dataset.classes
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is being read, or that the next ``iter`` begins."""
+        return self._position.epoch
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """What the next epoch does to each sample."""
+        return self._transforms
+
+    def set_transforms(self, transforms: Iterable[Transform]) -> None:
+        """Other transforms from the next epoch on; an epoch that is being read goes on with its own.
+
+        Only where the form of the output changes (its size, say) are threads and slots built anew.
+
+        Raises:
+            ConfigError: The transforms cannot be used.
+        """
+        self._transforms = tuple(flatten(transforms))
+        self._augment: AugmentPlan = compile_plan(self._transforms)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next ``iter`` reads this epoch, from its beginning; where a loaded state stands in it, from there."""
+        epoch = integer("epoch", epoch, at_least=0)
+        if self._resume is not None and self._resume.epoch == epoch:
+            return
+        self._resume = None
+        self._next_epoch = epoch
+        if self._active is None:
+            self._position = Position(epoch=epoch, batch=0, transforms="")
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the same on every rank."""
+        return self._batches.num_batches
+
+    def __iter__(self) -> EpochIterator:
+        if self._closed:
+            raise FastloadError("this Loader was closed: make another one")
+        self._end_iteration("this iterator was ended because another one was begun on the same Loader")
+        position = self._resume or Position(epoch=self._next_epoch, batch=0, transforms="")
+        digest = _digest(self._transforms)
+        if position.batch and position.transforms != digest:
+            raise ConfigError(
+                f"the state was written in the middle of epoch {position.epoch} with other transforms than this Loader "
+                f"has ({self._transforms!r}): make it with those of the run that wrote the state; set_transforms may "
+                "change them from the next epoch on"
+            )
+        self._resume = None
+        self._next_epoch = position.epoch + 1
+        self._position = Position(epoch=position.epoch, batch=position.batch, transforms=digest)
+        self._ledger = Ledger(epoch=position.epoch, first_batch=position.batch)
+        self._ready_machinery()
+        iteration = EpochIterator(
+            EpochPlan(
+                epoch=position.epoch,
+                dataset=self.dataset,
+                order=self._order,
+                batches=self._batches,
+                augment=self._augment,
+            ),
+            first_batch=position.batch,
+            keeper=self._keeper,
+            prefetch=self._prefetch,
+            replace=self._on_error == "skip",
+            stats=self._stats,
+            ledger=self._ledger,
+            move_to=self._move_to,
+        )
+        self._iteration = weakref.ref(iteration)
+        return iteration
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the user stands: a small object for JSON, after any batch, between epochs, or before the first.
+
+        It counts the batches that the user was handed, not those that are on their way. Another Loader goes on from
+        there, whatever its world size, threads and device, if the global batch size is the same.
+        """
+        return to_state(self._sequence, self._position)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The next ``iter`` goes on where ``state`` was taken; ends an iterator that is alive.
+
+        Raises:
+            ConfigError: The state does not belong to this sequence of batches; the message names what differs, both
+                values, and what to do. Transforms are compared when the epoch goes on, so that ``set_transforms`` may
+                come before or after.
+        """
+        position = from_state(state, self._sequence)
+        if position.batch > len(self):
+            raise ConfigError(f"the state stands at batch {position.batch} of an epoch of {len(self)}: it is damaged")
+        self._end_iteration("this iterator was ended because the Loader was sent to another position")
+        self._resume = self._position = position
+        self._next_epoch = position.epoch
+
+    def stats(self) -> LoaderStats:
+        """Where the time went since the Loader was made, and the account of the epoch."""
+        counts = self._stats.counts()
+        if self._keeper.machinery is not None:
+            counts["slots.added"] = self._keeper.machinery.slots.num_added
+        return LoaderStats(
+            spans=self._stats.spans(),
+            counts=counts,
+            epoch=self._ledger.read_out() if self._ledger is not None else None,
+        )
+
+    def close(self) -> None:
+        """Ends threads, frees slots that nobody sees, and closes the data set if the Loader opened it.
+
+        Batches that the user holds stay his. Safe to call twice.
+        """
+        self._closed = True
+        self._end_iteration("this Loader was closed")
+        self._keeper.close()
+        if self._owns_dataset:
+            self.dataset.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _active(self) -> EpochIterator | None:
+        """The iterator that is being read, if there is one."""
+        iteration = self._iteration() if self._iteration is not None else None
+        return iteration if iteration is not None and not iteration.ended else None
+
+    @property
+    def _sequence(self) -> Sequence:
+        return Sequence(
+            seed=self._order.seed,
+            fingerprint=self.dataset.fingerprint,
+            num_samples=self._order.num_samples,
+            global_batch_size=self._batches.global_batch_size,
+            shuffle=self._shuffle,
+            last_batch=self._batches.last_batch,
+        )
+
+    def _move_to(self, epoch: int, batch: int) -> None:
+        self._position = Position(epoch=epoch, batch=batch, transforms=self._position.transforms if batch else "")
+
+    def _end_iteration(self, reason: str) -> None:
+        iteration, self._iteration = self._active, None
+        if iteration is not None:
+            iteration.close(reason)
+
+    def _ready_machinery(self) -> None:
+        """Keeps what the last epoch was read with if it still serves, else builds another."""
+        rows = self.batch_size if self._batches.last_batch == "pad" else min(self.batch_size, self._order.num_samples)
+        output = self._augment.output
+        kept = self._keeper.machinery
+        if kept is not None and kept.usable and kept.output == output:
+            return
+        self._keeper.close()
+        self._keeper.machinery = build_machinery(
+            self.dataset,
+            output,
+            rows=rows,
+            num_slots=min(self._prefetch, len(self)) + 2,
+            engine=self._engine,
+            num_workers=self.num_workers,
+            device=self.device,
+            memory_format=self._memory_format,
+            reuse_buffers=self._reuse_buffers,
+            stats=self._stats,
+        )
+
+
+def _digest(transforms: tuple[Transform, ...]) -> str:
+    """Equal for equal transforms, whatever machine or version of Python."""
+    return hashlib.sha256(json.dumps(to_config(transforms), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,85 @@
+"""The engine, its slots and the way out of them, for as long as a Loader is being read; and how they end, always."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from dataclasses import dataclass, field
+
+from fastload.augment import Output
+from fastload.batch import Ring
+from fastload.engine.base import Engine
+from fastload.loader.delivery import Delivery
+
+
+@dataclass(eq=False, kw_only=True)
+class Machinery:
+    """What one Loader reads with. Threads and slots live here and nowhere else.
+
+    Attributes:
+        engine: Fills slots.
+        slots: What it fills.
+        delivery: Makes batches of them.
+        output: What it was built for; a Loader that needs another output builds another one.
+        process: The process that built it: threads do not follow into a forked child.
+        closed: Whether it was ended.
+    """
+
+    engine: Engine
+    slots: Ring
+    delivery: Delivery
+    output: Output
+    process: int = field(default_factory=os.getpid)
+    closed: bool = False
+    _builder: int = field(default_factory=threading.get_ident)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be read with, in this process."""
+        return not self.closed and self.process == os.getpid()
+
+    def close(self) -> None:
+        """Ends the engine's threads and lets go of the slots. In a forked child there is nothing to end."""
+        if not self.usable:
+            return
+        self.closed = True
+        try:
+            self.engine.close()
+        finally:
+            self.delivery.close()
+
+    def close_from_anywhere(self) -> None:
+        """As ``close``, for the garbage collector, which runs in any thread: one of the engine's cannot join itself."""
+        if not self.usable:
+            return
+        if threading.get_ident() == self._builder:
+            self.close()
+            return
+        with contextlib.suppress(RuntimeError):  # the interpreter is ending and starts no more threads
+            threading.Thread(target=self.close, name="fastload-close", daemon=True).start()
+
+
+class Keeper:
+    """Holds the machinery of a Loader, apart from it, so that it can be ended when the Loader is gone."""
+
+    def __init__(self) -> None:
+        self.machinery: Machinery | None = None
+
+    @property
+    def in_use(self) -> Machinery:
+        """The machinery of an iteration that has not ended."""
+        assert self.machinery is not None
+        return self.machinery
+
+    def close(self) -> None:
+        """Ends the machinery, if there is one."""
+        machinery, self.machinery = self.machinery, None
+        if machinery is not None:
+            machinery.close()
+
+    def close_from_anywhere(self) -> None:
+        """As ``close``, from any thread."""
+        machinery, self.machinery = self.machinery, None
+        if machinery is not None:
+            machinery.close_from_anywhere()
