@@ -1,0 +1,1 @@
+"""Engines: sample numbers and drawn parameters in, one filled batch slot out."""

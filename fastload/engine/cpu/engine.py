@@ -1,0 +1,104 @@
+"""The CPU engine as the loader sees it: threads that serve requests in the order in which they were submitted."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastload import jit
+from fastload.augment.parameters import Output
+from fastload.dataset.base import Dataset
+from fastload.engine.base import Engine, Failure, Pending, Request
+from fastload.engine.cpu.crew import Crew
+from fastload.engine.cpu.job import Job, check_slot
+from fastload.engine.cpu.warm_up import warm_up
+from fastload.errors import ConfigError, FastloadError
+from fastload.stats import Stats
+
+_MAX_OUTPUT_SIDE = 16_384
+
+
+class CpuEngine(Engine):
+    """Reads, decodes and resamples on the threads of this process.
+
+    Args:
+        dataset: Where the samples are. It stays the caller's to close, after the engine.
+        output: The form of every image.
+        num_workers: Number of threads, at least 1; None for one per processor that this process may use.
+        stats: Takes the spans "plan", "read", "decode" and "resize", the counters "decoder.turbo" and
+            "decoder.pillow" (images by decoder) and "bytes.read".
+
+    An engine that is let go of without close() ends its threads by itself, and so does the end of the program.
+    """
+
+    name = "cpu"
+
+    def __init__(
+        self, dataset: Dataset, output: Output, *, num_workers: int | None = None, stats: Stats | None = None
+    ) -> None:
+        _check_output(output)
+        if num_workers is None:
+            num_workers = available_processors()
+        if num_workers < 1:
+            raise ConfigError(f"num_workers must be at least 1, not {num_workers}")
+        jit.compile_once("cpu engine", warm_up)
+        self._output = output
+        self._crew = Crew(dataset, output, num_workers, stats if stats is not None else Stats())
+        # Threads know the crew, never the engine: so an abandoned engine is collected, and lets them go.
+        self._finalizer = weakref.finalize(self, self._crew.abandon)
+        self._finalizer.atexit = False
+
+    def submit(self, plan: Callable[[], Request], images: NDArray[Any]) -> Pending:
+        """See Engine. Raises ConfigError for a slot that does not fit the output, FastloadError after close()."""
+        check_slot(images, self._output)
+        job = Job(plan, images)
+        self._crew.enqueue(job)
+        return _PendingJob(self, job)
+
+    def close(self) -> None:
+        self._crew.dismiss()
+        self._crew.join()
+
+    def cancel(self, job: Job) -> None:
+        """Gives one job up and waits for what of it has begun."""
+        self._crew.stop(job, FastloadError("this batch was cancelled"))
+        job.finished.wait()
+
+
+class _PendingJob:
+    """A Pending. It keeps the engine alive, so that nobody waits for threads that are gone."""
+
+    def __init__(self, engine: CpuEngine, job: Job) -> None:
+        self._engine = engine
+        self._job = job
+
+    def result(self) -> tuple[Failure, ...]:
+        self._job.finished.wait()
+        if self._job.error is not None:
+            raise self._job.error
+        return tuple(sorted(self._job.failures, key=lambda failure: failure.row))
+
+    def cancel(self) -> None:
+        self._engine.cancel(self._job)
+
+
+def available_processors() -> int:
+    """Processors that this process may run on (its affinity), not all that the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_output(output: Output) -> None:
+    if not (1 <= output.height <= _MAX_OUTPUT_SIDE and 1 <= output.width <= _MAX_OUTPUT_SIDE):
+        raise ConfigError(
+            f"an output of 1 to {_MAX_OUTPUT_SIDE} pixels a side was expected, not {output.height} x {output.width}"
+        )
+    if output.dtype == "uint8" and (output.scale != (1.0, 1.0, 1.0) or output.bias != (0.0, 0.0, 0.0)):
+        raise ConfigError("uint8 output is stored as it is: scale must be 1 and bias 0, or choose a float type")
+    if any(abs(number) > 1e30 or number != number for number in (*output.scale, *output.bias)):
+        raise ConfigError(f"scale and bias must be finite, not {output.scale} and {output.bias}")

@@ -1,0 +1,102 @@
+"""A submitted request on its way through the threads: planned, cut into slices, finished or given up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.augment.parameters import Output
+from fastload.dataset.base import Dataset
+from fastload.engine.base import Failure, Request
+from fastload.engine.cpu.kernels.layout import PARAMETERS, STORAGE, Slot, flat_slot
+from fastload.errors import ConfigError
+
+
+@dataclass(eq=False)
+class Job:
+    """State of one request. All but the pixels is read and written under the engine's lock.
+
+    Attributes:
+        plan: The caller's planning function.
+        images: The slot.
+        work: The planned work, None before.
+        next_item: First item that no thread has taken.
+        in_flight: Threads that plan or work on a slice at this moment.
+        stopped: No more work is to begin: cancelled, closed, or failed. Threads look at it between two images.
+        error: What ``result()`` raises.
+        finished: Nothing is in flight, and nothing will be.
+    """
+
+    plan: Callable[[], Request]
+    images: NDArray[Any]
+    work: Work | None = None
+    next_item: int = 0
+    in_flight: int = 0
+    stopped: bool = False
+    error: BaseException | None = None
+    failures: list[Failure] = field(default_factory=list)
+    finished: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A request, checked and laid out for the kernels.
+
+    Attributes:
+        ids, rows: Sample number and slot row of each item.
+        parameters: float64 (n, PARAMETERS), one row per item (see kernels/layout.py).
+        num_bytes: Size of each item's image file.
+        slot: The slot as the kernels take it.
+    """
+
+    ids: list[int]
+    rows: list[int]
+    parameters: NDArray[np.float64]
+    num_bytes: list[int]
+    slot: Slot
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+
+def check_slot(images: NDArray[Any], output: Output) -> None:
+    """ConfigError unless ``images`` has the shape, type and memory layout that ``output`` asks for."""
+    expected = (output.height, output.width, 3)
+    if images.ndim != 4 or images.shape[1:] != expected:
+        raise ConfigError(f"a slot of shape (rows, *{expected}) was expected, not {images.shape}")
+    if images.dtype != STORAGE[output.dtype]:
+        raise ConfigError(f"a slot of {STORAGE[output.dtype]} was expected for {output.dtype}, not {images.dtype}")
+    if not images.flags.c_contiguous or not images.flags.writeable or not images.flags.aligned:
+        raise ConfigError("a slot must be C-contiguous, aligned and writeable: use numpy.empty or the loader's ring")
+
+
+def lay_out(request: Request, images: NDArray[Any], output: Output, dataset: Dataset) -> Work:
+    """Checks a planned request and arranges it for the kernels; ConfigError names what is wrong with it."""
+    draws, rows = request.draws, request.rows
+    count = len(rows)
+    for name, array, shape, kind in (
+        ("rows", rows, (count,), "i"),
+        ("ids", draws.ids, (count,), "i"),
+        ("box", draws.box, (count, 4), "f"),
+        ("grid", draws.grid, (count, 2), "i"),
+        ("window", draws.window, (count, 4), "i"),
+        ("flip", draws.flip, (count,), "b"),
+    ):
+        if array.shape != shape or array.dtype.kind != kind:
+            raise ConfigError(f"the planned {name} must have shape {shape}, not {array.shape} of {array.dtype}")
+    if count and not (rows.min() >= 0 and rows.max() < len(images) and len(np.unique(rows)) == count):
+        raise ConfigError(f"the planned rows must be distinct rows of the slot, which has {len(images)}")
+    if count and not (draws.ids.min() >= 0 and draws.ids.max() < len(dataset)):
+        raise ConfigError(f"the planned ids must be samples of the data set, which has {len(dataset)}")
+    if np.any(draws.grid < 1) or np.any(draws.window[:, 2:] != (output.height, output.width)):
+        raise ConfigError(f"each planned window must be {output.height} x {output.width}, on a grid of a pixel or more")
+    parameters = np.empty((count, PARAMETERS), np.float64)
+    parameters[:, :4], parameters[:, 4:6], parameters[:, 6:8] = draws.box, draws.grid, draws.window[:, :2]
+    parameters[:, 8] = draws.flip
+    return Work(draws.ids.tolist(), rows.tolist(), parameters, dataset.num_bytes(draws.ids).tolist(), flat_slot(images))

@@ -1,0 +1,144 @@
+"""The reference resampler: Pillow's own arithmetic, any filter, any number of taps, any size, on any processor."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload import jit
+from fastload.engine.cpu.kernels.layout import (
+    ANTIALIAS,
+    BOX_HEIGHT,
+    BOX_LEFT,
+    BOX_TOP,
+    BOX_WIDTH,
+    FILTER,
+    FLIP,
+    GRID_HEIGHT,
+    GRID_WIDTH,
+    KIND,
+    KIND_FLOAT32,
+    KIND_UINT8,
+    OUT_WIDTH,
+    RING,
+    WINDOW_LEFT,
+    WINDOW_TOP,
+    Constants,
+    Scratch,
+    Slot,
+)
+from fastload.engine.cpu.kernels.taps import PRECISION, find_taps
+
+_HALF = 1 << (PRECISION - 1)
+
+
+@jit.inlined
+def clip(value: int) -> int:
+    """A 22-bit fixed-point sum as a grey level."""
+    return min(max(value >> PRECISION, 0), 255)
+
+
+@jit.inlined
+def store_level(slot: Slot, constants: Constants, position: int, channel: int, level: int) -> None:
+    """Stores one grey level as the slot's type."""
+    kind = constants.numbers[KIND]
+    if kind == KIND_UINT8:
+        slot.bytes1[position] = np.uint8(level)
+    elif kind == KIND_FLOAT32:
+        slot.bytes4[position] = constants.table4[256 * channel + level]
+    else:
+        slot.bytes2[position] = constants.table2[256 * channel + level]
+
+
+@jit.inlined
+def _column_taps(
+    parameters: NDArray[np.float64], constants: Constants, width: int, x0: int, x1: int, s: Scratch
+) -> None:
+    """Taps of output columns x0 to x1, packed one after the other."""
+    numbers = constants.numbers
+    flip = parameters[FLIP] != 0.0
+    left = int(parameters[WINDOW_LEFT])
+    packed = 0
+    for x in range(x0, x1):
+        column = left + (numbers[OUT_WIDTH] - 1 - x if flip else x)
+        first, count = find_taps(
+            numbers[FILTER],
+            numbers[ANTIALIAS] != 0,
+            parameters[BOX_LEFT],
+            parameters[BOX_WIDTH],
+            int(parameters[GRID_WIDTH]),
+            width,
+            column,
+            s.weights,
+            s.column_weights[packed:],
+        )
+        s.column_first[x] = first
+        s.column_count[x] = count
+        packed += count
+
+
+@jit.inlined
+def _resample_row(pixels: NDArray[np.uint8], row_start: int, x0: int, x1: int, ring_start: int, s: Scratch) -> None:
+    """One source row, resampled to output columns x0 to x1, into the ring."""
+    packed = 0
+    for x in range(x0, x1):
+        start = row_start + 3 * s.column_first[x]
+        count = s.column_count[x]
+        red = green = blue = _HALF
+        for k in range(count):
+            weight = np.int64(s.column_weights[packed + k])
+            red += weight * pixels[start + 3 * k]
+            green += weight * pixels[start + 3 * k + 1]
+            blue += weight * pixels[start + 3 * k + 2]
+        packed += count
+        s.ring[ring_start + 3 * x] = clip(red)
+        s.ring[ring_start + 3 * x + 1] = clip(green)
+        s.ring[ring_start + 3 * x + 2] = clip(blue)
+
+
+@jit.inlined
+def resample_exact(
+    pixels: NDArray[np.uint8],
+    height: int,
+    width: int,
+    parameters: NDArray[np.float64],
+    constants: Constants,
+    slot: Slot,
+    start: int,
+    visible: tuple[int, int, int, int],
+    s: Scratch,
+) -> None:
+    """Writes output rows y0 to y1, columns x0 to x1 (``visible``) of one image to the slot from value ``start`` on."""
+    y0, y1, x0, x1 = visible
+    numbers = constants.numbers
+    out_width = numbers[OUT_WIDTH]
+    _column_taps(parameters, constants, width, x0, x1, s)
+    s.ring_rows[:] = -1
+    for y in range(y0, y1):
+        first, count = find_taps(
+            numbers[FILTER],
+            numbers[ANTIALIAS] != 0,
+            parameters[BOX_TOP],
+            parameters[BOX_HEIGHT],
+            int(parameters[GRID_HEIGHT]),
+            height,
+            int(parameters[WINDOW_TOP]) + y,
+            s.weights,
+            s.row_weights,
+        )
+        for j in range(3 * x0, 3 * x1):
+            s.sums[j] = _HALF
+        for k in range(count):
+            row = first + k
+            kept = row % RING
+            if s.ring_rows[kept] != row:
+                _resample_row(pixels, row * width * 3, x0, x1, kept * 3 * out_width, s)
+                s.ring_rows[kept] = row
+            weight = np.int64(s.row_weights[k])
+            ring = s.ring[kept * 3 * out_width : (kept + 1) * 3 * out_width]
+            for j in range(3 * x0, 3 * x1):
+                s.sums[j] += weight * ring[j]
+        out = start + y * out_width * 3
+        for x in range(x0, x1):
+            for channel in range(3):
+                store_level(slot, constants, out + 3 * x + channel, channel, clip(s.sums[3 * x + channel]))

@@ -1,0 +1,118 @@
+"""One image into one row of a slot: checks, the part outside the grid, and the choice of resampler."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload import jit
+from fastload.engine.cpu.kernels.exact import resample_exact, store_level
+from fastload.engine.cpu.kernels.layout import (
+    BOX_HEIGHT,
+    BOX_LEFT,
+    BOX_OUTSIDE,
+    BOX_TOP,
+    BOX_WIDTH,
+    BUFFER_TOO_SMALL,
+    DONE,
+    FLIP,
+    GRID_HEIGHT,
+    GRID_WIDTH,
+    KIND,
+    KIND_FLOAT32,
+    KIND_UINT8,
+    MAX_SIDE,
+    OUT_HEIGHT,
+    OUT_WIDTH,
+    SLACK,
+    WINDOW_LEFT,
+    WINDOW_TOP,
+    Constants,
+    Scratch,
+    Slot,
+)
+
+
+@jit.inlined
+def _inside(start: float, length: float, size: int) -> bool:
+    # Written so that NaN fails. A box that was drawn in float64 may end an ulp or so behind the border.
+    return start >= 0.0 and start < size and length > 0.0 and start + length <= size * (1.0 + 1e-12)
+
+
+@jit.inlined
+def _fill_outside(
+    constants: Constants, slot: Slot, start: int, visible: tuple[int, int, int, int], height: int, width: int
+) -> None:
+    """Black, scaled and biased, wherever the window lies outside the grid."""
+    y0, y1, x0, x1 = visible
+    for y in range(height):
+        whole = y < y0 or y >= y1
+        for x in range(width):
+            if whole or x < x0 or x >= x1:
+                for channel in range(3):
+                    store_level(slot, constants, start + (y * width + x) * 3 + channel, channel, 0)
+
+
+@jit.inlined
+def resample(
+    pixels: NDArray[np.uint8],
+    height: int,
+    width: int,
+    parameters: NDArray[np.float64],
+    constants: Constants,
+    slot: Slot,
+    row: int,
+    scratch: Scratch,
+) -> int:
+    """Crops, resamples, flips, scales and stores one decoded image as row ``row`` of a slot.
+
+    ``pixels`` holds height x width x 3 bytes, and SLACK more that may be read. Checks every number that an address
+    depends on before it is used. For use inside other kernels; returns DONE, BOX_OUTSIDE or BUFFER_TOO_SMALL.
+    """
+    numbers = constants.numbers
+    out_height, out_width = numbers[OUT_HEIGHT], numbers[OUT_WIDTH]
+    if height < 1 or width < 1 or height > MAX_SIDE or width > MAX_SIDE or pixels.size < height * width * 3 + SLACK:
+        return BUFFER_TOO_SMALL
+    kind = numbers[KIND]
+    values = (
+        slot.bytes1.size if kind == KIND_UINT8 else (slot.bytes4.size if kind == KIND_FLOAT32 else slot.bytes2.size)
+    )
+    start = row * out_height * out_width * 3
+    if row < 0 or start + out_height * out_width * 3 > values:
+        return BUFFER_TOO_SMALL
+    if not _inside(parameters[BOX_TOP], parameters[BOX_HEIGHT], height):
+        return BOX_OUTSIDE
+    if not _inside(parameters[BOX_LEFT], parameters[BOX_WIDTH], width):
+        return BOX_OUTSIDE
+    y0, y1 = _visible(int(parameters[WINDOW_TOP]), int(parameters[GRID_HEIGHT]), out_height, False)
+    x0, x1 = _visible(int(parameters[WINDOW_LEFT]), int(parameters[GRID_WIDTH]), out_width, parameters[FLIP] != 0.0)
+    visible = (y0, y1, x0, x1)
+    if y0 > 0 or y1 < out_height or x0 > 0 or x1 < out_width:
+        _fill_outside(constants, slot, start, visible, out_height, out_width)
+    resample_exact(pixels, height, width, parameters, constants, slot, start, visible, scratch)
+    return DONE
+
+
+@jit.inlined
+def _visible(first: int, grid: int, size: int, flip: bool) -> tuple[int, int]:
+    """Output positions that lie on the grid, as a half-open range (empty: equal ends)."""
+    begin = min(max(-first, 0), size)
+    end = max(min(grid - first, size), begin)
+    if flip:
+        return size - end, size - begin
+    return begin, end
+
+
+@jit.kernel
+def resample_image(
+    pixels: NDArray[np.uint8],
+    height: int,
+    width: int,
+    parameters: NDArray[np.float64],
+    constants: Constants,
+    slot: Slot,
+    row: int,
+    scratch: Scratch,
+) -> int:
+    """``resample`` for callers in Python."""
+    return resample(pixels, height, width, parameters, constants, slot, row, scratch)

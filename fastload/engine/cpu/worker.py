@@ -1,0 +1,92 @@
+"""What one thread does: plan a job, or read, decode and resample a slice of it, and account for every image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from time import perf_counter
+
+from fastload.augment.parameters import Output
+from fastload.dataset.base import Dataset
+from fastload.engine.base import Failure
+from fastload.engine.cpu.decode import decode
+from fastload.engine.cpu.job import Job, Work, lay_out
+from fastload.engine.cpu.kernels.layout import DONE, make_constants
+from fastload.engine.cpu.kernels.resample import resample_image
+from fastload.engine.cpu.workspace import Workspace
+from fastload.errors import DataError
+from fastload.stats import Stats
+
+
+class Worker:
+    """The part of a thread that knows pixels; it owns the thread's memory."""
+
+    def __init__(self, dataset: Dataset, output: Output, stats: Stats) -> None:
+        self._dataset = dataset
+        self._output = output
+        self._stats = stats
+        self._workspace = Workspace(output)
+        self._constants = make_constants(output)
+
+    def plan(self, job: Job) -> Work:
+        """Calls the job's planning function and checks what it planned."""
+        begin = perf_counter()
+        work = lay_out(job.plan(), job.images, self._output, self._dataset)
+        self._stats.add("plan", perf_counter() - begin, work.count)
+        return work
+
+    def run(self, job: Job, begin: int, end: int) -> None:
+        """Delivers items begin to end of a planned job; what cannot be delivered goes to ``job.failures``."""
+        work = job.work
+        assert work is not None
+        seconds = {"read": 0.0, "decode": 0.0, "resize": 0.0}
+        counts: Counter[str] = Counter()
+        items = 0
+        for item in range(begin, end):
+            if job.stopped:
+                break
+            items += 1
+            try:
+                self._deliver(work, item, seconds, counts)
+            except (DataError, OSError) as error:
+                job.failures.append(self._failure(work, item, error))
+        for stage, spent in seconds.items():
+            self._stats.add(stage, spent, items)
+        for name, number in counts.items():
+            self._stats.count(name, number)
+
+    def _deliver(self, work: Work, item: int, seconds: dict[str, float], counts: Counter[str]) -> None:
+        workspace = self._workspace
+        start = perf_counter()
+        num_bytes = self._dataset.read_into(work.ids[item], workspace.reserve_encoded(work.num_bytes[item]))
+        read = perf_counter()
+        seconds["read"] += read - start
+        height, width, decoder = decode(num_bytes, workspace)
+        decoded = perf_counter()
+        seconds["decode"] += decoded - read
+        parameters = work.parameters[item]
+        status = resample_image(
+            workspace.pixels, height, width, parameters, self._constants, work.slot, work.rows[item], workspace.scratch
+        )
+        seconds["resize"] += perf_counter() - decoded
+        counts["bytes.read"] += num_bytes
+        counts[f"decoder.{decoder}"] += 1
+        if status != DONE:
+            box = ", ".join(f"{number:g}" for number in parameters[:4])
+            raise DataError(
+                f"the image has {width} x {height} pixels, and the box (top, left, height, width) = ({box}) does not lie "
+                "inside: the index does not fit the file"
+            )
+
+    def _failure(self, work: Work, item: int, error: DataError | OSError) -> Failure:
+        sample_id = work.ids[item]
+        if isinstance(error, DataError):
+            reason = error.reason
+        else:
+            reason = f"the image cannot be read ({error})"
+        return Failure(
+            row=work.rows[item],
+            sample_id=sample_id,
+            key=self._dataset.key(sample_id),
+            path=self._dataset.location(sample_id),
+            reason=reason,
+        )

@@ -1,0 +1,58 @@
+"""The memory of one worker thread: file bytes, decoded pixels and the kernels' scratch, reused for every image."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.augment.parameters import Output
+from fastload.engine.cpu.kernels.layout import MAX_PIXELS, MAX_SIDE, SLACK, make_scratch
+from fastload.errors import DataError
+
+# The largest image file that is read. MAX_PIXELS of 8-byte pixels, stored without compression, fit.
+MAX_FILE_BYTES: Final = 1 << 30
+_PAGE: Final = 1 << 16
+
+
+class Workspace:
+    """Buffers of one thread. They grow only when a larger file or image arrives than any before.
+
+    Attributes:
+        encoded: uint8, holds the file that is being worked on.
+        pixels: uint8, holds its decoded RGB pixels, height x width x 3, and at least SLACK bytes behind them.
+        scratch: Memory of the resampling kernels.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self.encoded: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self.pixels: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self.scratch = make_scratch(output)
+
+    def reserve_encoded(self, num_bytes: int) -> NDArray[np.uint8]:
+        """A buffer for a file of ``num_bytes``; DataError beyond MAX_FILE_BYTES."""
+        if num_bytes > MAX_FILE_BYTES:
+            raise DataError(f"the file has {num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
+        if self.encoded.size < num_bytes:
+            self.encoded = np.empty(_rounded(num_bytes), np.uint8)
+        return self.encoded
+
+    def reserve_pixels(self, height: int, width: int) -> NDArray[np.uint8]:
+        """A buffer for an image; DataError before anything is allocated where its header asks for too much."""
+        if height < 1 or width < 1:
+            raise DataError(f"the image has {width} x {height} pixels: nothing can be cut from it")
+        if height * width > MAX_PIXELS or height > MAX_SIDE or width > MAX_SIDE:
+            raise DataError(
+                f"the header asks for {width} x {height} pixels, and at most {MAX_PIXELS:,} (and {MAX_SIDE:,} a side) "
+                "are decoded: the file is damaged or a decompression bomb"
+            )
+        needed = height * width * 3 + SLACK
+        if self.pixels.size < needed:
+            self.pixels = np.empty(_rounded(needed), np.uint8)
+        return self.pixels
+
+
+def _rounded(num_bytes: int) -> int:
+    """A quarter more, in whole pages, so that a run of slowly growing images does not allocate each time."""
+    return (num_bytes + num_bytes // 4 + _PAGE) // _PAGE * _PAGE
