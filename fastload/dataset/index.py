@@ -158,10 +158,11 @@ def read_index(
             "set: restore it or convert the data again",
             path=path,
         )
-    return _table(_map_batch(path, extras, samples), extras)
+    return _table(map_batch(path, extras, samples), extras)
 
 
-def _map_batch(path: str, extras: Sequence[str], samples: int) -> pa.RecordBatch:
+def map_batch(path: str, extras: Sequence[str], samples: int) -> pa.RecordBatch:
+    """The record batch of an index file, memory-mapped, its structure checked; DataError if it is another one."""
     damaged = "expected an Arrow file with the columns of a fastload index; restore it or convert the data again"
     try:
         with pa.memory_map(path) as file:

@@ -55,3 +55,30 @@ else:  # systems that have only pread: one copy more
         data = os.pread(descriptor, len(buffer), offset)
         buffer[: len(data)] = data
         return len(data)
+
+
+# No photograph comes near it. What is larger is not an image, and a worker must not ask for its size in memory.
+LARGEST_FILE = 1 << 30
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of a whole image file.
+
+    Raises:
+        DataError: It is missing, may not be read, is empty, is larger than 1 GiB or is not a regular file.
+    """
+    descriptor, size = open_regular(path)
+    try:
+        if size == 0:
+            raise DataError("expected an image, but the file is empty", path=path)
+        if size > LARGEST_FILE:
+            raise DataError(f"expected an image of at most 1 GiB, but the file has {size:,} bytes", path=path)
+        buffer = bytearray(size)
+        done = read_range(descriptor, memoryview(buffer), 0)
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror}", path=path) from error
+    finally:
+        os.close(descriptor)
+    if done != size:
+        raise DataError(f"expected {size:,} bytes, but the file ended after {done:,}; somebody writes to it", path=path)
+    return bytes(buffer)

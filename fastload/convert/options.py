@@ -1,0 +1,66 @@
+"""What a user may ask of a conversion, checked once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from fastload.errors import ConfigError
+
+_UNITS: Final = {"": 1, "b": 1} | {
+    f"{letter}{suffix}": base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for suffix, base in (("", 1024), ("ib", 1024), ("b", 1000))
+}
+_SMALLEST_SHARD: Final = 64 << 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Everything that decides which bytes a conversion writes, besides the source.
+
+    Attributes:
+        shard_size: Source bytes that go into one shard, at most (a larger sample has a shard to itself).
+        seed: Order of the samples: a permutation drawn from the seed, or None for the order of the source.
+        max_side: Longest side in pixels; larger images are reduced to it. None leaves them.
+        quality: JPEG quality at which every image is encoded anew, 1 to 100. None keeps the original bytes.
+        dali_labels: Whether each sample has a member .lbl, the label as 8 bytes, which DALI can read.
+    """
+
+    shard_size: int
+    seed: int | None
+    max_side: int | None
+    quality: int | None
+    dali_labels: bool
+
+    def __post_init__(self) -> None:
+        _in_range("shard_size", self.shard_size, _SMALLEST_SHARD, 1 << 50)
+        _in_range("seed", self.seed, 0, (1 << 64) - 1)
+        _in_range("max_side", self.max_side, 1, 65500)
+        _in_range("quality", self.quality, 1, 100)
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as they stand in dataset.json."""
+        return asdict(self)
+
+
+def _in_range(name: str, value: int | None, low: int, high: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{name} must be a whole number from {low:,} to {high:,}, not {value!r}")
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from ``"256MiB"``, ``"1.5GB"``, ``"64k"`` or a number; M and MiB count in 1024s, MB in 1000s.
+
+    Raises:
+        ConfigError: It is not a size.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(text))
+    if match is None or match[2].lower() not in _UNITS:
+        raise ConfigError(f"expected a size such as 256MiB, 1GB or 1000000, not {text!r}")
+    return int(float(match[1]) * _UNITS[match[2].lower()])

@@ -1,0 +1,138 @@
+"""Turns the finished parts of a conversion into the data set: final names, one index, one ledger, the manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fastload.convert.part import PartAccount, ledger_line, part_path, printable, sync_folder, write_durably
+from fastload.convert.workspace import Workspace
+from fastload.dataset.index import crc32_of_file, index_schema, map_batch, write_index
+from fastload.dataset.manifest import (
+    INDEX_NAME,
+    LEDGER_NAME,
+    MANIFEST_NAME,
+    Counts,
+    Index,
+    Manifest,
+    Shard,
+    dump_manifest,
+)
+from fastload.errors import DataError
+from fastload.sources.base import Source
+
+
+def publish(
+    workspace: Workspace, source: Source, accounts: Mapping[int, PartAccount], conversion: Mapping[str, Any]
+) -> Manifest:
+    """Gives every file its final name; may be interrupted anywhere and called again.
+
+    Parts without samples become no shard. dataset.json appears last: without it there is no data set.
+    """
+    numbers = [number for number in sorted(accounts) if accounts[number].samples]
+    shards = [
+        Shard(
+            name=f"shard-{position:06d}.tar",
+            size=accounts[number].size,
+            samples=accounts[number].samples,
+            crc32=accounts[number].crc32,
+        )
+        for position, number in enumerate(numbers)
+    ]
+    columns = _columns(workspace, accounts, numbers, source.extras)
+    for number, shard in zip(numbers, shards, strict=True):
+        _move(part_path(workspace.folder, number, "tar"), os.path.join(workspace.destination, shard.name), shard.size)
+        index_name = shard.name.removesuffix(".tar") + ".idx"
+        _move(part_path(workspace.folder, number, "idx"), os.path.join(workspace.destination, index_name), None)
+    index_path = os.path.join(workspace.destination, INDEX_NAME)
+    temporary = os.path.join(workspace.folder, INDEX_NAME)
+    write_index(temporary, columns, source.extras)
+    index = Index(name=INDEX_NAME, size=os.stat(temporary).st_size, crc32=crc32_of_file(temporary))
+    os.replace(temporary, index_path)
+    _write_ledger(workspace, source, len(accounts))
+    classes = tuple(printable(name) for name in source.classes)
+    schema = {"image": "image"} | ({"label": "label"} if source.classes else {})
+    schema |= {extension: "bytes" for extension in source.extras}
+    skipped = len(source.rejected) + sum(account.skipped for account in accounts.values())
+    written = sum(shard.samples for shard in shards)
+    manifest = Manifest(
+        format="fastload",
+        version=1,
+        schema=schema,
+        classes=classes,
+        samples=written,
+        fingerprint=_fingerprint(classes, schema, columns, source.extras),
+        index=index,
+        shards=tuple(shards),
+        extras=tuple(source.extras),
+        counts=Counts(
+            found=len(source) + len(source.rejected),
+            written=written,
+            skipped=skipped,
+            reencoded=sum(account.reencoded for account in accounts.values()),
+        ),
+        conversion=dict(conversion),
+    )
+    sync_folder(workspace.destination)
+    temporary = os.path.join(workspace.folder, MANIFEST_NAME)
+    write_durably(temporary, dump_manifest(manifest))
+    os.replace(temporary, os.path.join(workspace.destination, MANIFEST_NAME))
+    sync_folder(workspace.destination)
+    return manifest
+
+
+def _columns(
+    workspace: Workspace, accounts: Mapping[int, PartAccount], numbers: Sequence[int], extras: Sequence[str]
+) -> dict[str, Any]:
+    batches = [
+        map_batch(part_path(workspace.folder, number, "arrow"), extras, accounts[number].samples) for number in numbers
+    ]
+    columns: dict[str, Any] = {
+        name: pa.concat_arrays([batch.column(name) for batch in batches]) for name in index_schema(extras).names
+    }
+    samples = [accounts[number].samples for number in numbers]
+    columns["shard"] = pa.array(np.repeat(np.arange(len(numbers), dtype=np.int32), samples))
+    return columns
+
+
+def _move(part: str, final: str, size: int | None) -> None:
+    """Renames a file of a part, unless an interrupted run has done so already."""
+    if os.path.exists(part):
+        os.replace(part, final)
+    elif not os.path.exists(final) or (size is not None and os.stat(final).st_size != size):
+        raise DataError(
+            "a finished part of this conversion has vanished; remove the destination and convert again", path=part
+        )
+
+
+def _write_ledger(workspace: Workspace, source: Source, num_parts: int) -> None:
+    """conversion.jsonl: what the source itself rejects, then the parts in order."""
+    temporary = os.path.join(workspace.folder, LEDGER_NAME)
+    with open(temporary, "wb") as ledger:
+        for name, reason in source.rejected:
+            ledger.write(ledger_line(name, "skipped", reason).encode("ascii"))
+        for number in range(num_parts):
+            with open(part_path(workspace.folder, number, "jsonl"), "rb") as lines:
+                ledger.write(lines.read())
+        ledger.flush()
+        os.fsync(ledger.fileno())
+    os.replace(temporary, os.path.join(workspace.destination, LEDGER_NAME))
+
+
+def _fingerprint(
+    classes: Sequence[str], schema: Mapping[str, str], columns: Mapping[str, Any], extras: Sequence[str]
+) -> str:
+    """Digest of the samples, their order and their bytes (by size and crc32); where they lie does not enter."""
+    digest = hashlib.sha256(json.dumps([list(classes), dict(schema)]).encode())
+    names = ["label", "size", "crc32"]
+    for extension in extras:
+        names += [f"{extension}:size", f"{extension}:crc32"]
+    for name in names:
+        digest.update(np.asarray(columns[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,23 @@
+"""Finds out which kind of source lies at a path."""
+
+from __future__ import annotations
+
+import os
+
+from fastload.errors import DataError
+from fastload.sources.base import Source
+from fastload.sources.image_folder import ImageFolderSource
+
+
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """Opens what convert is to read.
+
+    Raises:
+        DataError: There is nothing at ``path`` that convert reads.
+    """
+    place = os.fspath(path)
+    if not os.path.exists(place):
+        raise DataError("there is nothing at this path; check it", path=place)
+    if not os.path.isdir(place):
+        raise DataError("expected a folder of class folders with images, but this is a file", path=place)
+    return ImageFolderSource(place)
