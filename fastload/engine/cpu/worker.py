@@ -73,8 +73,8 @@ class Worker:
         if status != DONE:
             box = ", ".join(f"{number:g}" for number in parameters[:4])
             raise DataError(
-                f"the image has {width} x {height} pixels, and the box (top, left, height, width) = ({box}) does not lie "
-                "inside: the index does not fit the file"
+                f"the image has {width} x {height} pixels, its box ({box}) (top, left, height, width) lies outside: "
+                "the index does not fit the file"
             )
 
     def _failure(self, work: Work, item: int, error: DataError | OSError) -> Failure:

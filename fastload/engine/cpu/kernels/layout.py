@@ -105,8 +105,8 @@ class Scratch(NamedTuple):
 def make_constants(output: Output) -> Constants:
     """The constants of an engine that puts out ``output``.
 
-    A stored value is one fused multiply-add in float32, rounded once to the stored type: the tables hold what the
-    vectorised kernel computes.
+    The tables hold what the vectorised kernel computes: one multiplication and one addition in float32, both rounded,
+    so that every processor stores the same bits.
     """
     if output.interpolation == "bicubic":
         code = BICUBIC if output.antialias else BICUBIC_PLAIN
@@ -116,10 +116,7 @@ def make_constants(output: Output) -> Constants:
         [output.height, output.width, code, output.antialias and code != NEAREST, _KINDS[output.dtype]], np.int64
     )
     scale, bias = np.array(output.scale, np.float32), np.array(output.bias, np.float32)
-    levels = np.arange(256, dtype=np.float64)
-    # The product of a grey level and a float32 is exact in float64: this is the fused multiply-add.
-    exact = levels * scale.astype(np.float64)[:, None] + bias.astype(np.float64)[:, None]
-    table4 = exact.astype(np.float32).reshape(-1)
+    table4 = (np.arange(256, dtype=np.float32) * scale[:, None] + bias[:, None]).reshape(-1)
     if output.dtype == "bfloat16":
         bits = table4.view(np.uint32)
         table2 = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload import jit
+from fastload.engine.cpu.kernels.bilinear import resample_bilinear
 from fastload.engine.cpu.kernels.exact import resample_exact, store_level
 from fastload.engine.cpu.kernels.layout import (
+    BILINEAR,
     BOX_HEIGHT,
     BOX_LEFT,
     BOX_OUTSIDE,
@@ -15,12 +17,10 @@ from fastload.engine.cpu.kernels.layout import (
     BOX_WIDTH,
     BUFFER_TOO_SMALL,
     DONE,
+    FILTER,
     FLIP,
     GRID_HEIGHT,
     GRID_WIDTH,
-    KIND,
-    KIND_FLOAT32,
-    KIND_UINT8,
     MAX_SIDE,
     OUT_HEIGHT,
     OUT_WIDTH,
@@ -73,10 +73,8 @@ def resample(
     out_height, out_width = numbers[OUT_HEIGHT], numbers[OUT_WIDTH]
     if height < 1 or width < 1 or height > MAX_SIDE or width > MAX_SIDE or pixels.size < height * width * 3 + SLACK:
         return BUFFER_TOO_SMALL
-    kind = numbers[KIND]
-    values = (
-        slot.bytes1.size if kind == KIND_UINT8 else (slot.bytes4.size if kind == KIND_FLOAT32 else slot.bytes2.size)
-    )
+    # All but one of the three are empty: make_constants and flat_slot agree on which.
+    values = slot.bytes1.size + slot.bytes2.size + slot.bytes4.size
     start = row * out_height * out_width * 3
     if row < 0 or start + out_height * out_width * 3 > values:
         return BUFFER_TOO_SMALL
@@ -89,6 +87,10 @@ def resample(
     visible = (y0, y1, x0, x1)
     if y0 > 0 or y1 < out_height or x0 > 0 or x1 < out_width:
         _fill_outside(constants, slot, start, visible, out_height, out_width)
+    if numbers[FILTER] == BILINEAR and resample_bilinear(
+        pixels, height, width, parameters, constants, slot, start, visible, scratch
+    ):
+        return DONE
     resample_exact(pixels, height, width, parameters, constants, slot, start, visible, scratch)
     return DONE
 

@@ -47,8 +47,8 @@ def find_taps(
     Taps stay inside the pixels that the box [start, start + length) touches, as after cropping to them. Outside taps
     are left out and the others normalised, except for plain bicubic, which repeats the border as torch does.
     """
-    lower = int(math.floor(start))
-    upper = max(min(int(math.ceil(start + length)), size), lower + 1)
+    lower = math.floor(start)
+    upper = max(min(math.ceil(start + length), size), lower + 1)
     scale = length / grid
     centre = start + (position + 0.5) * scale
     if code == NEAREST:
@@ -59,7 +59,7 @@ def find_taps(
     inverse = 1.0 / stretch
     total = 0.0
     if code == BICUBIC_PLAIN:
-        base = int(math.floor(centre - 0.5)) - 1
+        base = math.floor(centre - 0.5) - 1
         first = min(max(base, lower), upper - 1)
         count = min(max(base + 3, lower), upper - 1) - first + 1
         for k in range(count):
@@ -68,8 +68,8 @@ def find_taps(
             real[min(max(base + k, lower), upper - 1) - first] += _filter(code, base + k + 0.5 - centre)
         total = 1.0
     else:
-        first = max(int(math.floor(centre - support + 0.5)), lower)
-        count = min(int(math.floor(centre + support + 0.5)), upper) - first
+        first = max(math.floor(centre - support + 0.5), lower)
+        count = min(math.floor(centre + support + 0.5), upper) - first
         for k in range(count):
             real[k] = _filter(code, (first + k + 0.5 - centre) * inverse)
             total += real[k]
