@@ -14,6 +14,9 @@ Interpolation = Literal["nearest", "bilinear", "bicubic"]
 # Sources are at most 65,535 pixels wide (JPEG), so that a side of up to 32,768 keeps every grid within int32.
 MAX_SIDE: Final = 32_768
 
+# More than the width / height of any image; keeps what is computed from it within int64.
+MAX_FACTOR: Final = 1e6
+
 # torchvision's names, and Pillow's numbers, which torchvision takes too. "nearest-exact" is what Pillow calls NEAREST.
 _INTERPOLATIONS: Final[dict[str | int, Interpolation]] = {
     "nearest": "nearest",
@@ -70,12 +73,12 @@ def check_number(value: Any, *, owner: str, name: str) -> float:
 
 
 def check_range(value: Any, *, owner: str, name: str) -> tuple[float, float]:
-    """Two finite numbers (low, high), 0 <= low <= high, high > 0."""
+    """Two numbers (low, high), 0 <= low <= high, 0 < high <= MAX_FACTOR."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise ConfigError(f"{owner}: {name} must be two numbers (low, high), but got {value!r}")
     low, high = (check_number(bound, owner=owner, name=name) for bound in value)
-    if not 0 <= low <= high or high == 0:
-        raise ConfigError(f"{owner}: {name} must satisfy 0 <= low <= high and high > 0, but got {value!r}")
+    if not 0 <= low <= high <= MAX_FACTOR or high == 0:
+        raise ConfigError(f"{owner}: {name} must be (low, high) with 0 <= low <= high and high > 0, but got {value!r}")
     return low, high
 
 

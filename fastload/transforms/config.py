@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -66,13 +67,14 @@ def _build(entry: Any, path: str) -> Transform:
     for key in arguments:
         if key not in fields:
             raise ConfigError(f"{path}.{key}: there is no such argument{_nearest(key, fields)}")
+    parameters = inspect.signature(cls).parameters.values()
+    missing = [p.name for p in parameters if p.default is inspect.Parameter.empty and p.name not in arguments]
+    if missing:
+        raise ConfigError(f"{path}: {' and '.join(map(repr, missing))} must be given")
     try:
         return cls(**arguments)
     except ConfigError as error:
         raise ConfigError(f"{path}: {str(error).removeprefix(f'{name}: ')}") from None
-    except TypeError as error:  # a required argument is missing: all keys are known, and every value has been checked
-        missing = str(error).partition("argument")[2].lstrip("s: ")
-        raise ConfigError(f"{path}: required and missing: {missing}") from None
 
 
 def _nearest(name: object, valid: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastload.errors import ConfigError
 from fastload.transforms.base import (
+    MAX_FACTOR,
     Interpolation,
     Transform,
     check_flag,
@@ -120,7 +121,7 @@ class RandomResizedCrop(Transform):
     ) -> None:
         owner = self._name()
         low_ratio, high_ratio = check_range(ratio, owner=owner, name="ratio")
-        if low_ratio == 0:
+        if low_ratio < 1 / MAX_FACTOR:
             raise ConfigError(f"{owner}: ratio must be greater than 0, but got {ratio!r}")
         self._assign(
             size=check_pair(size, owner=owner),

@@ -1,0 +1,90 @@
+"""Transforms from a recipe's plain data and back, with errors that name the place and the nearest valid word."""
+
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastload import transforms as T
+from fastload.errors import ConfigError
+
+sides = st.integers(1, 1000)
+pairs = st.tuples(sides, sides)
+modes = st.sampled_from(["nearest", "bilinear", "bicubic"])
+ranges = st.tuples(st.floats(0.01, 1), st.floats(0, 2)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+numbers = st.floats(-100, 100)
+transforms = st.one_of(
+    st.builds(T.CenterCrop, pairs),
+    st.builds(T.Resize, st.one_of(sides, pairs), modes, antialias=st.booleans()),
+    st.builds(T.Resize, sides, modes, max_size=st.integers(1001, 2000)),
+    st.builds(T.Resize, st.none(), modes, max_size=sides),
+    st.builds(T.RandomResizedCrop, pairs, ranges, ranges, modes, st.booleans()),
+    st.builds(T.RandomHorizontalFlip, st.floats(0, 1)),
+    st.builds(T.Normalize, st.tuples(numbers, numbers, numbers), st.tuples(*[st.floats(0.01, 300)] * 3)),
+    st.builds(T.ToDtype, st.sampled_from(["uint8", "float16", "bfloat16", "float32"]), st.booleans()),
+)
+
+
+@given(st.lists(transforms, max_size=6))
+def test_round_trip_through_json_and_yaml(chain):
+    config = T.to_config(chain)
+    assert T.from_config(json.loads(json.dumps(config))) == tuple(chain)
+    assert T.from_config(yaml.safe_load(yaml.safe_dump(config))) == tuple(chain)
+
+
+def test_every_transform_can_be_written_in_a_recipe():
+    config = T.to_config(
+        [
+            T.Resize(256),
+            T.CenterCrop(224),
+            T.RandomResizedCrop(224),
+            T.RandomHorizontalFlip(),
+            T.ToDtype("float16", scale=True),
+            T.Normalize([0.5], [0.25]),
+        ]
+    )
+    concrete = {name for name in T.__all__ if isinstance(getattr(T, name), type)} - {"Transform", "Compose"}
+    assert {name for entry in config for name in entry} == concrete
+    assert config[0] == {"Resize": {"size": 256, "interpolation": "bilinear", "max_size": None, "antialias": True}}
+
+
+def test_short_forms():
+    text = """
+    - RandomResizedCrop: {size: 224}
+    - RandomHorizontalFlip
+    - ToDtype:
+    """
+    assert T.from_config(yaml.safe_load(text)) == (T.RandomResizedCrop(224), T.RandomHorizontalFlip(), T.ToDtype())
+
+
+def test_compose_is_written_as_its_parts():
+    chain = T.Compose([T.Resize(8), T.CenterCrop(8)])
+    assert T.to_config(chain) == T.to_config([T.Resize(8), T.CenterCrop(8)]) == T.to_config([chain])
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ([{"RandomResizeCrop": {"size": 1}}], ["transforms[0]", "'RandomResizeCrop'", "'RandomResizedCrop'"]),
+        ([{"CenterCrop": {"size": 1}}, "randomhorizontalflip"], ["transforms[1]", "'RandomHorizontalFlip'"]),
+        ([{"qwertz": {}}], ["qwertz", "valid: CenterCrop, Normalize"]),
+        ([{"Resize": {"szie": 3}}], ["transforms[0].Resize.szie", "'size'", "max_size"]),
+        ([{"Resize": {"size": 0}}], ["transforms[0].Resize: size must be", "got 0"]),
+        ([{"CenterCrop": {}}], ["transforms[0].CenterCrop", "'size' must be given"]),
+        (["Normalize"], ["transforms[0].Normalize", "'mean' and 'std' must be given"]),
+        ([{"CenterCrop": 224}], ["transforms[0].CenterCrop", "mapping", "224"]),
+        ([{"CenterCrop": {"size": 3}, "Resize": {"size": 3}}], ["transforms[0]", "one {name: arguments}"]),
+        ([3], ["transforms[0]", "got 3"]),
+        ([{3: {}}], ["transforms[0]", "3"]),
+        ({"Resize": {"size": 3}}, ["list"]),
+        ("Resize", ["list"]),
+        (None, ["list"]),
+    ],
+)
+def test_errors_say_where_and_what_is_nearest(config, words):
+    with pytest.raises(ConfigError) as caught:
+        T.from_config(config)
+    for word in words:
+        assert word in str(caught.value)

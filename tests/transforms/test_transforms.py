@@ -1,0 +1,165 @@
+"""Declarations: torchvision v2's names, order, defaults and checks; plain values inside; errors that say what to do."""
+
+import dataclasses
+import inspect
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
+
+from fastload import transforms as T
+from fastload.errors import ConfigError
+
+# Ours -> what of torchvision's arguments is left out, and why.
+LEFT_OUT = {"Normalize": {"inplace"}}
+# Ours -> defaults that torchvision does not have.
+ADDED_DEFAULTS = {"ToDtype": {"dtype"}}
+
+
+@pytest.mark.parametrize(
+    "name", ["Resize", "CenterCrop", "RandomResizedCrop", "RandomHorizontalFlip", "Normalize", "ToDtype", "Compose"]
+)
+def test_arguments_and_defaults_are_those_of_torchvision(name):
+    theirs = inspect.signature(getattr(v2, name)).parameters
+    ours = inspect.signature(getattr(T, name)).parameters
+    assert list(ours) == [key for key in theirs if key not in LEFT_OUT.get(name, ())]
+    for key, parameter in ours.items():
+        if key not in ADDED_DEFAULTS.get(name, ()):
+            assert parameter.default == theirs[key].default, key
+        assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+def test_declarations_are_plain_frozen_comparable_values():
+    crop = T.RandomResizedCrop(224)
+    assert crop == T.RandomResizedCrop([224], (0.08, 1.0), [3 / 4, 4 / 3], InterpolationMode.BILINEAR, True)
+    assert hash(crop) == hash(T.RandomResizedCrop((224, 224)))
+    assert pickle.loads(pickle.dumps(crop)) == crop
+    assert repr(T.CenterCrop(3)) == "CenterCrop(size=(3, 3))"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        crop.size = (1, 1)
+
+
+@pytest.mark.parametrize("size", [224, [224], (224,), [224, 224], (np.int64(224), 224)])
+def test_sizes_of_crops(size):
+    assert T.CenterCrop(size).size == T.RandomResizedCrop(size).size == (224, 224)
+    assert all(type(side) is int for side in T.CenterCrop(size).size)
+
+
+def test_sizes_of_resize():
+    assert T.Resize(256).size == T.Resize([256]).size == 256
+    assert T.Resize([256, 128]).size == (256, 128)
+    assert T.Resize(256, max_size=500).max_size == 500
+    assert T.Resize(None, max_size=500).size is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("nearest", "nearest"),
+        ("nearest-exact", "nearest"),
+        ("bilinear", "bilinear"),
+        ("bicubic", "bicubic"),
+        (InterpolationMode.BICUBIC, "bicubic"),
+        (InterpolationMode.NEAREST_EXACT, "nearest"),
+        (Image.Resampling.BILINEAR, "bilinear"),
+        (3, "bicubic"),
+    ],
+)
+def test_interpolation(given, expected):
+    assert T.Resize(8, given).interpolation == expected
+    assert T.RandomResizedCrop(8, interpolation=given).interpolation == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("float32", "float32"),
+        (torch.float32, "float32"),
+        (torch.half, "float16"),
+        (torch.bfloat16, "bfloat16"),
+        (torch.uint8, "uint8"),
+        (np.float16, "float16"),
+        (np.dtype("float32"), "float32"),
+    ],
+)
+def test_dtypes(given, expected):
+    assert T.ToDtype(given).dtype == expected
+
+
+def test_channels():
+    assert T.Normalize([0.5], (2,)) == T.Normalize((0.5, 0.5, 0.5), (2.0, 2.0, 2.0))
+    assert T.Normalize(np.array([1, 2, 3]), torch.tensor([1.0, 2.0, 4.0])) == T.Normalize((1, 2, 3), (1, 2, 4))
+
+
+BAD = [
+    (lambda: T.Resize(0), "between 1 and"),
+    (lambda: T.Resize(-3), "-3"),
+    (lambda: T.Resize(2.5), "2.5"),
+    (lambda: T.Resize(True), "True"),
+    (lambda: T.Resize("224"), "224"),
+    (lambda: T.Resize([1, 2, 3]), "height, width"),
+    (lambda: T.Resize([]), "height, width"),
+    (lambda: T.Resize(40_000), "32768"),
+    (lambda: T.Resize(None), "max_size"),
+    (lambda: T.Resize((3, 4), max_size=5), "max_size"),
+    (lambda: T.Resize(5, max_size=5), "greater than size 5"),
+    (lambda: T.Resize(5, "lanczos"), "lanczos"),
+    (lambda: T.Resize(5, InterpolationMode.BOX), "BOX"),
+    (lambda: T.Resize(5, 1), "interpolation"),
+    (lambda: T.Resize(5, True), "interpolation"),
+    (lambda: T.Resize(5, antialias=None), "antialias"),
+    (lambda: T.CenterCrop("a"), "CenterCrop: size"),
+    (lambda: T.CenterCrop((3, 0)), "CenterCrop: size"),
+    (lambda: T.CenterCrop(None), "CenterCrop: size"),
+    (lambda: T.RandomResizedCrop(None), "RandomResizedCrop: size"),
+    (lambda: T.RandomResizedCrop(3, scale=0.5), "scale"),
+    (lambda: T.RandomResizedCrop(3, scale=(1, 0.5)), "low <= high"),
+    (lambda: T.RandomResizedCrop(3, scale=(0, 0)), "high > 0"),
+    (lambda: T.RandomResizedCrop(3, scale=(-1, 1)), "scale"),
+    (lambda: T.RandomResizedCrop(3, scale=(0, float("nan"))), "finite"),
+    (lambda: T.RandomResizedCrop(3, ratio=(0, 1)), "ratio"),
+    (lambda: T.RandomResizedCrop(3, ratio="ab"), "ratio"),
+    (lambda: T.RandomHorizontalFlip(1.5), "between 0 and 1"),
+    (lambda: T.RandomHorizontalFlip("x"), "finite number"),
+    (lambda: T.Normalize([1, 2], [1, 1, 1]), "mean must be 3 numbers"),
+    (lambda: T.Normalize([1, 2, 3], [1, 0, 1]), "std must not be 0"),
+    (lambda: T.Normalize(0.5, 0.5), "3 numbers"),
+    (lambda: T.Normalize("abc", "abc"), "3 numbers"),
+    (lambda: T.Normalize([float("inf")], [1]), "finite"),
+    (lambda: T.ToDtype("float64"), "uint8, float16, bfloat16, float32"),
+    (lambda: T.ToDtype(torch.int64), "int64"),
+    (lambda: T.ToDtype({}), "dtype"),
+    (lambda: T.ToDtype(scale=1), "scale"),
+    (lambda: T.Compose([]), "at least one"),
+    (lambda: T.Compose([v2.CenterCrop(3)]), "take fastload.transforms.CenterCrop"),
+    (lambda: T.Compose([lambda image: image]), "declarations"),
+    (lambda: T.Compose("Resize"), "list"),
+    (lambda: T.Compose(3), "list"),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), BAD)
+def test_bad_arguments_say_what_was_expected(make, words):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert words in str(caught.value)
+
+
+def test_compose_is_flat():
+    chain = T.Compose([T.Resize(256), T.Compose([T.CenterCrop(224), T.Compose([T.ToDtype()])])])
+    assert chain.transforms == (T.Resize(256), T.CenterCrop(224), T.ToDtype())
+    assert T.flatten([chain, T.RandomHorizontalFlip()])[-1] == T.RandomHorizontalFlip()
+    assert T.flatten(None) == []
+    assert T.flatten(T.CenterCrop(3)) == [T.CenterCrop(3)]
+
+
+def test_importing_needs_neither_torch_nor_numba():
+    code = (
+        "import sys, fastload.transforms; sys.exit(bool({'torch', 'numba', 'PIL', 'torchvision'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
