@@ -67,8 +67,8 @@ def permutation(count: int, seed: int) -> NDArray[np.int64]:
 
 
 def _mix(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
-    mixed = np.asarray(value, np.uint64)
+    mixed: NDArray[np.uint64] = np.asarray(value, np.uint64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed = mixed ^ (mixed >> np.uint64(31))
+    mixed ^= mixed >> np.uint64(31)
     return mixed

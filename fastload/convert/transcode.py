@@ -8,7 +8,7 @@ import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import simplejpeg
@@ -166,18 +166,22 @@ def _load(image: Image.Image, reason: str, subsampling: str = "444") -> _Pixels:
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     mode = image.mode
+    values: NDArray[Any]
     if mode.startswith("I;16"):
-        return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)[:, :, None]
-    if mode == "I" and image.format == "PNG":  # 16 bits as well, in the way of older versions of Pillow
-        return (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)[:, :, None]
-    if mode in ("I", "F"):
+        values = np.asarray(image).astype(np.uint16) >> 8
+    elif mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits as well, as Pillow gives some of them
+        values = np.clip(np.asarray(image), 0, 65535) >> 8
+    elif mode in ("I", "F"):
         raise DataError("32-bit samples have no range that could become 8 bits; scale the image yourself")
-    if mode in ("1", "L", "LA", "La"):
-        grey: NDArray[np.uint8] = np.asarray(image.convert("LA") if mode == "La" else image.convert("L"))
-        return grey.reshape(image.height, image.width, -1)[:, :, :1]
-    if mode in ("P", "PA", "RGBa"):  # a palette with transparency draws a warning on the straight way
-        image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"))
+    elif mode in ("1", "L", "LA"):
+        values = np.asarray(image.convert("L"))
+    elif mode == "La":
+        values = np.asarray(image.convert("LA"))[:, :, 0]
+    elif mode in ("P", "PA", "RGBa"):  # a palette with transparency draws a warning on the straight way
+        values = np.asarray(image.convert("RGBA").convert("RGB"))
+    else:
+        values = np.asarray(image.convert("RGB"))
+    return values.astype(np.uint8, copy=False).reshape(image.height, image.width, -1)
 
 
 def _encode(pixels: _Pixels, max_side: int | None, quality: int | None) -> Transcoded:
