@@ -40,10 +40,11 @@ class Output:
 class Draws:
     """The geometry of a batch of n samples. Row i belongs to sample ``ids[i]``.
 
-    The source region ``box`` is resampled onto a grid of ``grid`` pixels, as Pillow's
-    ``image.resize((grid_w, grid_h), resample, box=(left, top, left + width, top + height))`` does it (taps never reach
-    beyond the box); ``window`` is the part of that grid that is put out, and what of the window lies outside the
-    grid is 0 (black, before scale and bias). ``flip`` mirrors the output left to right.
+    The source is cut down to the pixels that ``box`` touches, and the box within them is resampled onto a grid of
+    ``grid`` pixels, as Pillow's ``cut.resize((grid_w, grid_h), resample, box=...)`` does it (Pillow's filter reaches
+    beyond its box, torchvision crops first: taps never leave the cut). ``window`` is the part of that grid that is put
+    out, and what of the window lies outside the grid is 0 (black, before scale and bias). ``flip`` mirrors the output
+    left to right.
 
     Attributes:
         ids: int64 (n,), sample numbers.
