@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from fastload.convert.shrink import fitted_size, shrink
-from fastload.dataset.image_size import PILLOW_FORMATS
+from fastload.dataset.image_size import pillow_formats
 from fastload.errors import DataError
 from fastload.jpeg.header import JpegHeader, read_header
 
@@ -143,7 +143,7 @@ def _warning(data: bytes, header: JpegHeader) -> str:
 
 def _open(data: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
+        return Image.open(io.BytesIO(data), formats=pillow_formats())
     except UnidentifiedImageError as error:
         raise DataError("the bytes are no image file that fastload reads") from error
     except Image.DecompressionBombError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from typing import Final
@@ -14,9 +15,7 @@ _FIRST_BYTES: Final = 16 << 10
 _GROWTH: Final = 8
 _MOST_BYTES: Final = 16 << 20
 
-# Formats behind the extensions of ImageFolder. Pillow goes by content: a file must not reach the readers that start
-# other programs (EPS) because somebody named it .png.
-PILLOW_FORMATS: Final = ("JPEG", "MPO", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+_PILLOW_FORMATS: Final = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
 _UNKNOWN: Final = (0, 0)
 
@@ -66,6 +65,19 @@ def jpeg_size(head: bytes) -> tuple[int, int] | None:
             position += head[position] << 8 | head[position + 1]
 
 
+@functools.cache
+def pillow_formats() -> tuple[str, ...]:
+    """Formats behind the extensions of ImageFolder, as far as this Pillow has them.
+
+    Pillow goes by content: a file must not reach the readers that start other programs (EPS) because somebody named it
+    .png.
+    """
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in _PILLOW_FORMATS if name in Image.OPEN)
+
+
 def _read(descriptor: int, size: int) -> bytes:
     buffer = bytearray(size)
     return bytes(buffer[: read_range(descriptor, memoryview(buffer), 0)])
@@ -78,7 +90,7 @@ def _other_size(path: str) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=PILLOW_FORMATS) as image:
+            with Image.open(path, formats=pillow_formats()) as image:
                 return image.height, image.width
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         return _UNKNOWN

@@ -60,6 +60,7 @@ class ShardedDataset(Dataset):
             check={"first": None, "always": True, "never": False}[verify],
         )
         self._check_shards()
+        self._shard_bytes = np.array([*(shard.size for shard in self.manifest.shards), 0], np.int64)
         # One bit per sample whose checksum was seen to be right. Two threads that set bits of one byte at once may
         # lose one, which costs a second check and nothing else.
         self._seen = np.zeros((len(self._index) + 7) // 8 if verify == "first" else 0, np.uint8)
@@ -103,16 +104,16 @@ class ShardedDataset(Dataset):
         return np.stack([self._index.height[rows], self._index.width[rows]], axis=-1)
 
     def num_bytes(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self._index.size[self._checked(ids)].astype(np.int64)
+        return self.extents(ids)[2]
 
     def extents(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         rows = self._checked(ids)
         shards = self._index.shard[rows].astype(np.int64)
         offsets = self._index.offset[rows]
         sizes = self._index.size[rows].astype(np.int64)
-        limits = np.array([shard.size for shard in self.manifest.shards], np.int64)
-        inside = (shards >= 0) & (shards < len(limits))
-        inside &= (offsets >= 0) & (offsets <= limits[np.where(inside, shards, 0)] - sizes) if len(limits) else False
+        known = (shards >= 0) & (shards < len(self.manifest.shards))
+        ends = self._shard_bytes[np.where(known, shards, -1)]  # the last one is 0, the end of no shard
+        inside = (offsets >= 0) & (offsets <= ends - sizes)
         if not inside.all():
             raise self._misplaced(int(np.asarray(ids)[~inside].flat[0]))
         return shards, offsets, sizes
@@ -215,11 +216,13 @@ class ShardedDataset(Dataset):
 
     def __getitem__(self, sample_id: int) -> Sample:
         row = self._row(sample_id)
-        image = bytearray(int(self._index.size[row]))
+        image = bytearray(int(self.num_bytes(np.array([row]))[0]))
         self.read_into(row, np.frombuffer(image, np.uint8))
         extras = {}
         for extension, columns in self._index.extras.items():
             size = int(columns.size[row])
+            if size > self._shard_bytes.max():
+                raise self._misplaced(row)
             if size:
                 member = bytearray(size)
                 self._read(row, int(columns.offset[row]), memoryview(member))

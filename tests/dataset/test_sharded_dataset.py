@@ -234,7 +234,15 @@ def rewrite_index(folder, data):
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("shard", -1), ("shard", 99), ("offset", -1), ("offset", 1 << 60), ("size", 0xFFFFFFFF), ("label", 3), ("label", -2)],
+    [
+        ("shard", -1),
+        ("shard", 99),
+        ("offset", -1),
+        ("offset", 1 << 60),
+        ("size", 0xFFFFFFFF),
+        ("label", 3),
+        ("label", -2),
+    ],
 )
 def test_rows_that_point_outside_are_refused_when_they_are_used(converted, column, value):
     import pyarrow as pa
@@ -254,7 +262,7 @@ def test_rows_that_point_outside_are_refused_when_they_are_used(converted, colum
         assert dataset[6].image
         with pytest.raises(DataError):
             dataset.extents(np.arange(60)) if column != "label" else dataset.labels(np.arange(60))
-        with pytest.raises((DataError, MemoryError)):
+        with pytest.raises(DataError):
             dataset[5]
 
 
@@ -307,9 +315,8 @@ def test_threads_share_one_data_set(converted, monkeypatch):
         wrong = []
 
         def work(seed):
-            for number in np.random.default_rng(seed).integers(0, 60, 300):
-                if read(dataset, number) != expected[number]:
-                    wrong.append(number)
+            numbers = np.random.default_rng(seed).integers(0, 60, 300)
+            wrong.extend(number for number in numbers if read(dataset, number) != expected[number])
 
         threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
         for thread in threads:
