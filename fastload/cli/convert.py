@@ -1,0 +1,62 @@
+"""fastload convert SRC DST."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from fastload.cli.drawing import Bars, facts, print_json, print_tables
+
+
+def command(
+    src: Annotated[str, typer.Argument(help="Folder with one folder of images per class, or a folder of images.")],
+    dst: Annotated[str, typer.Argument(help="Folder to write: new, empty, or holding this conversion unfinished.")],
+    shard_size: Annotated[str, typer.Option(help="Source bytes in one shard: 256MiB, 1GB, a number.")] = "256MiB",
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Shuffle the order of the samples on disk.")] = None,
+    max_side: Annotated[int | None, typer.Option(min=1, help="Reduce larger images to this side in pixels.")] = None,
+    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Encode anew at this JPEG quality.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
+    dali_labels: Annotated[bool, typer.Option("--dali-labels", help="Add labels as DALI reads them (.lbl).")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Convert a folder of images to tar shards that fastload, WebDataset and DALI read.
+
+    JPEG bytes stay as they are unless --max-side or --quality ask otherwise. What cannot be read is skipped, listed in
+    DST/conversion.jsonl and counted. A conversion that was interrupted continues when it is started again.
+    """
+    from fastload.convert import convert
+
+    with Bars() as bars:
+        summary = convert(
+            src,
+            dst,
+            shard_size=shard_size,
+            workers=workers,
+            seed=seed,
+            max_side=max_side,
+            quality=quality,
+            strict=strict,
+            dali_labels=dali_labels,
+            progress=lambda done, total, skipped: bars.update(
+                "converting", done, total, f"{skipped} skipped" if skipped else ""
+            ),
+        )
+    if as_json:
+        print_json(asdict(summary))
+        return
+    rows = {
+        "images found": f"{summary.found:,}",
+        "written": f"{summary.written:,} ({summary.reencoded:,} re-encoded, the others byte for byte)",
+        "skipped": f"{summary.skipped:,}",
+        "shards": f"{summary.shards:,}, {summary.num_bytes / 1e6:,.1f} MB",
+        "classes": f"{summary.classes:,}",
+    }
+    title = f"{summary.path} was converted before; nothing was done" if summary.already_done else summary.path
+    print_tables(facts(title, rows))
+    for source, reason in summary.skips:
+        print_tables(f"skipped {source}: {reason}")
+    if summary.skipped > len(summary.skips):
+        print_tables(f"... and {summary.skipped - len(summary.skips):,} more, all in {summary.ledger}")
