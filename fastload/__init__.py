@@ -40,7 +40,8 @@ def __getattr__(name: str) -> Any:
     if owner is None:
         raise AttributeError(f"module 'fastload' has no attribute {name!r}")
     module = importlib.import_module(owner)
-    value = module if name == "transforms" else getattr(module, name)
+    # A package stays bound to its own name: fastload.convert is a package that can be called.
+    value = module if owner == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 

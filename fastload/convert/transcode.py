@@ -91,7 +91,7 @@ def transcode(data: bytes, *, max_side: int | None = None, quality: int | None =
         with _room_for(header.height, header.width):
             return _from_jpeg(data, header, max_side, quality)
     with _open(data) as image, _room_for(image.height, image.width):
-        return _encode(_load(image, f"{image.format or 'unknown'} file"), max_side, quality)
+        return _encode(_load(image, f"the file is {image.format}, not JPEG"), max_side, quality)
 
 
 def _from_jpeg(data: bytes, header: JpegHeader, max_side: int | None, quality: int | None) -> Transcoded:
