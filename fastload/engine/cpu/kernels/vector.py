@@ -24,6 +24,10 @@ from numba.extending import intrinsic
 
 from fastload.engine.cpu.kernels.layout import BLOCK_ROWS, CHUNK, KIND_BFLOAT16, KIND_FLOAT16, KIND_FLOAT32, KIND_UINT8
 
+_build: Any = cgutils
+# numba's own annotation takes the typing context for an argument of the call.
+_intrinsic: Callable[[Any], Any] = intrinsic
+
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F32 = ir.FloatType()
 _ROWS16 = ir.VectorType(_I16, BLOCK_ROWS)
@@ -99,17 +103,19 @@ def _tap_loop(
     Every product loses the fraction that multiply-high cuts off, half a unit on average: the sum starts with that.
     """
     start = _spread(builder, builder.trunc(builder.lshr(taps, _number(1)), _I16), BLOCK_ROWS)
-    sums = [cgutils.alloca_once_value(builder, start) for _ in range(count)]
+    sums = [_build.alloca_once(builder, start.type) for _ in range(count)]
     for total in sums:
         builder.store(start, total)
-    with cgutils.for_range(builder, taps) as loop:
-        weight = _spread(builder, _load(builder, builder.add(weights, builder.mul(loop.index, weights_step)), _I16), 32)
+    with _build.for_range(builder, taps) as loop:
+        weight = _spread(
+            builder, _load(builder, builder.add(weights, builder.mul(loop.index, weights_step)), _I16), BLOCK_ROWS
+        )
         for total, value in zip(sums, body(loop.index), strict=True):
             builder.store(builder.add(builder.load(total), _multiply_high(builder, value, weight)), total)
     return [builder.load(total) for total in sums]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def mix_rows(_typing: Any, source: Any, stride: Any, weights: Any, weights_step: Any, taps: Any, strip: Any) -> Any:
     """Weighted sum of ``taps`` rows of CHUNK bytes, ``stride`` bytes apart, as 16-bit values (grey level times 256).
 
@@ -136,7 +142,7 @@ def mix_rows(_typing: Any, source: Any, stride: Any, weights: Any, weights_step:
     return types.void(*[types.int64] * 6), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def turn_strip(_typing: Any, strip: Any, columns: Any) -> Any:
     """Turns BLOCK_ROWS rows that ``mix_rows`` wrote, one behind the other, into CHUNK columns of BLOCK_ROWS values.
 
@@ -146,7 +152,7 @@ def turn_strip(_typing: Any, strip: Any, columns: Any) -> Any:
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         strip, columns = args
         eight = ir.VectorType(_I16, 8)
-        with cgutils.for_range(builder, _number(CHUNK // 8)) as loop:
+        with _build.for_range(builder, _number(CHUNK // 8)) as loop:
             group = loop.index
             rows = []
             for row in range(8):
@@ -172,7 +178,7 @@ def turn_strip(_typing: Any, strip: Any, columns: Any) -> Any:
     return types.void(types.int64, types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def mix_columns(_typing: Any, columns: Any, weights: Any, weights_step: Any, taps: Any, target: Any) -> Any:
     """One output pixel of BLOCK_ROWS rows: the weighted sum of ``taps`` pixels of three columns each, as grey levels.
 
@@ -195,13 +201,30 @@ def mix_columns(_typing: Any, columns: Any, weights: Any, weights_step: Any, tap
     return types.void(*[types.int64] * 5), emit
 
 
+@_intrinsic
+def prefetch_for_writing(_typing: Any, address: Any) -> Any:
+    """Asks for the cache line at ``address``, which is to be written soon; never faults, whatever the address."""
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        pointer = _I8.as_pointer()
+        function = _build.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32]), "llvm.prefetch.p0i8"
+        )
+        flags = [ir.Constant(_I32, 1), ir.Constant(_I32, 3), ir.Constant(_I32, 1)]
+        builder.call(function, [builder.inttoptr(args[0], pointer), *flags])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
 def _half_in_hardware() -> bool:
     """Whether the processor that numba compiles for converts to float16 by itself; LLVM would call a library else."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return True
-    if numba.config.CPU_FEATURES is not None:
-        return "+f16c" in numba.config.CPU_FEATURES.split(",")
-    return bool(numba.config.ENABLE_AVX) and bool(llvmlite.binding.get_host_cpu_features().get("f16c", False))
+    config: Any = numba.config
+    if config.CPU_FEATURES is not None:
+        return "+f16c" in config.CPU_FEATURES.split(",")
+    return bool(config.ENABLE_AVX) and bool(llvmlite.binding.get_host_cpu_features().get("f16c", False))
 
 
 def _to_half(builder: Any, values: Any) -> Any:
@@ -256,7 +279,7 @@ def _stored(builder: Any, kind: int, levels: Any, scale: Any, bias: Any) -> Any:
 
 
 def _make_store(kind: int) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @_intrinsic
     def store(_typing: Any, columns: Any, target: Any, row_bytes: Any, scale: Any, bias: Any) -> Any:
         """Stores sixteen columns of BLOCK_ROWS grey levels as rows of sixteen values, scaled and biased.
 
