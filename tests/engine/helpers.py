@@ -146,10 +146,11 @@ def pillow_reference(pixels, draws, row, output):
     grid = np.asarray(crop.resize((grid_width, grid_height), filters[output.interpolation], box=box))
     result = np.zeros((output.height, output.width, 3), np.uint8)
     first_y, first_x = int(draws.window[row, 0]), int(draws.window[row, 1])
-    for y in range(output.height):
-        for x in range(output.width):
-            if 0 <= first_y + y < grid_height and 0 <= first_x + x < grid_width:
-                result[y, x] = grid[first_y + y, first_x + x]
+    ys = [y for y in range(output.height) if 0 <= first_y + y < grid_height]
+    xs = [x for x in range(output.width) if 0 <= first_x + x < grid_width]
+    if ys and xs:
+        part = grid[first_y + ys[0] : first_y + ys[-1] + 1, first_x + xs[0] : first_x + xs[-1] + 1]
+        result[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1] = part
     return result[:, ::-1] if draws.flip[row] else result
 
 

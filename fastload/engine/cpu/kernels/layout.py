@@ -93,7 +93,7 @@ class Scratch(NamedTuple):
     column_count: NDArray[np.int32]
     weights: NDArray[np.float64]
     sums: NDArray[np.int64]
-    ring: NDArray[np.uint8]
+    ring: NDArray[np.int32]
     ring_rows: NDArray[np.int64]
     fast_first_y: NDArray[np.int32]
     fast_first_x: NDArray[np.int32]
@@ -144,7 +144,7 @@ def make_scratch(output: Output) -> Scratch:
         column_count=np.empty(width, np.int32),
         weights=np.empty(MAX_SIDE + 1, np.float64),
         sums=np.empty(3 * width, np.int64),
-        ring=np.empty(RING * 3 * width, np.uint8),
+        ring=np.empty(RING * 3 * width, np.int32),
         ring_rows=np.empty(RING, np.int64),
         fast_first_y=np.empty(height, np.int32),
         fast_first_x=np.empty(width, np.int32),
