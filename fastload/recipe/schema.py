@@ -221,22 +221,22 @@ class Recipe(Section):
     """One training run, complete: everything that decides its result, and where it is written."""
 
     data: Data
-    """What is read."""
+    """Section: what is read."""
     transforms: Transforms = Transforms()
-    """What happens to an image."""
+    """Section: what happens to an image."""
     resolution: Resolution = Resolution()
-    """Side of the training images."""
+    """Section: side of the training images."""
     model: Model = Model()
-    """The network."""
+    """Section: the network."""
     optimizer: Optimizer = Optimizer()
-    """How weights follow gradients."""
+    """Section: how weights follow gradients."""
     schedule: Schedule = Cosine(name="cosine", warmup_epochs=1)
-    """The learning rate over the epochs."""
+    """Section: the learning rate over the epochs."""
     train: Train = Train()
-    """The loop."""
+    """Section: the loop."""
     eval: Eval = Eval()
-    """The evaluation."""
+    """Section: the evaluation."""
     checkpoint: Checkpoint = Checkpoint()
-    """What is kept."""
+    """Section: what is kept."""
     report: Report = Report()
-    """What is written."""
+    """Section: what is written."""
