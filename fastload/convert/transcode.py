@@ -15,7 +15,6 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from fastload.convert.shrink import fitted_size, shrink
 from fastload.dataset.image_size import pillow_formats
 from fastload.errors import DataError
 from fastload.jpeg.header import JpegHeader, read_header
@@ -190,6 +189,8 @@ def _encode(pixels: _Pixels, max_side: int | None, quality: int | None) -> Trans
     new_height, new_width = fitted_size(height, width, max_side) if max_side is not None else (height, width)
     shrunk = (new_height, new_width) != (height, width)
     if shrunk:
+        from fastload.convert.shrink import shrink  # numba takes half a second to import
+
         values = shrink(values, new_height, new_width)
     if quality is None:
         quality = SHRUNK_QUALITY if shrunk else FORCED_QUALITY
@@ -210,6 +211,15 @@ def _encode(pixels: _Pixels, max_side: int | None, quality: int | None) -> Trans
         reencoded=True,
         reason=pixels.reason,
     )
+
+
+def fitted_size(height: int, width: int, max_side: int) -> tuple[int, int]:
+    """Height and width after the longer side is reduced to ``max_side``; as FFCV's max_resolution rounds them."""
+    longest = max(height, width)
+    if longest <= max_side:
+        return height, width
+    ratio = max_side / longest
+    return max(1, int(ratio * height)), max(1, int(ratio * width))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from fastload.convert.transcode import transcode
 from fastload.dataset import open_dataset
 from fastload.errors import DataError
 
-OPTIONS = {"shard_size": "100k", "seed": 7, "max_side": 190}
+OPTIONS = {"shard_size": "100k", "seed": 7, "quality": 85}
 
 # A second process. It says "ready" when the work begins, so that the moment of the kill falls into it.
 CHILD = """
@@ -158,8 +158,8 @@ def test_other_options_on_an_unfinished_conversion_are_refused(photos, expected,
     assert child.stdout.readline() == "holding\n"
     child.kill()
     end(child)
-    with pytest.raises(DataError, match=r"max_side \(190 then, None now\).*begin anew"):
-        convert(photos, tmp_path / "out", **OPTIONS | {"max_side": None})
+    with pytest.raises(DataError, match=r"quality \(85 then, None now\).*begin anew"):
+        convert(photos, tmp_path / "out", **OPTIONS | {"quality": None})
     convert(photos, tmp_path / "out", **OPTIONS)
     assert contents(tmp_path / "out") == expected
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from fastload.convert.shrink import fitted_size, shrink
-from fastload.convert.transcode import MOST_PIXELS, transcode
+from fastload.convert.shrink import shrink
+from fastload.convert.transcode import MOST_PIXELS, fitted_size, transcode
 from fastload.errors import DataError
 
 
