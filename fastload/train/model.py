@@ -6,22 +6,30 @@ import fnmatch
 import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-import torchvision
 from torch import nn
 
 from fastload.errors import ConfigError
 from fastload.recipe import nearest
 from fastload.train.networks import ResNetTiny
 
+TINY: Final = "resnet_tiny"
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 def model_names() -> list[str]:
     """Every name that :func:`create_model` takes."""
-    return ["resnet_tiny", *torchvision.models.list_models(module=torchvision.models)]
+    models = _torchvision_models()
+    return [TINY, *models.list_models(module=models)]
+
+
+def _torchvision_models() -> Any:
+    # Importing torchvision takes seconds, which the small network does without.
+    from torchvision import models
+
+    return models
 
 
 def create_model(
@@ -58,7 +66,7 @@ def create_model(
 
 
 def _construct(name: str, num_classes: int, args: dict[str, Any]) -> nn.Module:
-    if name not in model_names():
+    if name != TINY and name not in model_names():
         raise ConfigError(f"model.name: there is no model {name!r}{nearest(name, model_names())}")
     for reserved in ("num_classes", "weights", "pretrained"):
         if reserved in args:
@@ -66,10 +74,10 @@ def _construct(name: str, num_classes: int, args: dict[str, Any]) -> nn.Module:
     if name in ("googlenet", "inception_v3"):  # their auxiliary heads return tuples and are of no use today
         args = {"aux_logits": False, "init_weights": True, **args}
     try:
-        if name == "resnet_tiny":
+        if name == TINY:
             _check_arguments("model.args", args, inspect.signature(ResNetTiny))
             return ResNetTiny(num_classes, **args)
-        model = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **args)
+        model = _torchvision_models().get_model(name, weights=None, num_classes=num_classes, **args)
     except (TypeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -86,9 +94,9 @@ def _check_arguments(path: str, args: Mapping[str, Any], signature: inspect.Sign
 
 def _read_weights(name: str, pretrained: str) -> dict[str, torch.Tensor]:
     if pretrained == "hub":
-        if name == "resnet_tiny":
-            raise ConfigError("model.pretrained: torchvision's hub has no resnet_tiny; give a file")
-        weights = torchvision.models.get_model_weights(name).DEFAULT
+        if name == TINY:
+            raise ConfigError(f"model.pretrained: torchvision's hub has no {TINY}; give a file")
+        weights = _torchvision_models().get_model_weights(name).DEFAULT
         state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True)
         return state
     path = Path(pretrained).expanduser()

@@ -39,7 +39,7 @@ def assert_same_result(directory, report, alone):
         assert torch.allclose(ours[key], value, atol=1e-5), key
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_end_where_one_does(images, tmp_path, alone, processes):
     report = report_of(start(split(images, tmp_path / "run", processes), tmp_path, processes=processes))
     assert_same_result(tmp_path / "run", report, alone)
@@ -60,6 +60,7 @@ def test_a_run_of_two_that_was_killed_goes_on_with_four(images, tmp_path, alone)
     assert_same_result(tmp_path / "run", report_of(start(recipe, tmp_path, processes=4)), alone)
 
 
+@pytest.mark.slow
 def test_an_error_of_rank_0_ends_all(images, tmp_path):
     train(small_recipe(images, tmp_path / "run", "train.epochs=1"))
     process = start(small_recipe(images, tmp_path / "run", "train.epochs=1"), tmp_path, processes=2)
