@@ -214,18 +214,17 @@ def _finish_block(count: int, taps: int, start: int, constants: Constants, slot:
             resampled + i * 3 * BLOCK_ROWS,
         )
     scale, bias = np.int64(constants.scale.ctypes.data), np.int64(constants.bias.ctypes.data)
-    for group in range(0, count, BLOCK_COLUMNS):
-        # As with rows, the last group may repeat columns of the one before.
-        column = min(group, count - BLOCK_COLUMNS)
-        for part in range(3):
-            source = resampled + (3 * column + 16 * part) * BLOCK_ROWS
-            at = target + size * (3 * column + 16 * part)
-            scales, biases = scale + 64 * part, bias + 64 * part
-            if kind == KIND_UINT8:
-                store_uint8(source, at, row_bytes, scales, biases)
-            elif kind == KIND_FLOAT16:
-                store_float16(source, at, row_bytes, scales, biases)
-            elif kind == KIND_BFLOAT16:
-                store_bfloat16(source, at, row_bytes, scales, biases)
-            else:
-                store_float32(source, at, row_bytes, scales, biases)
+    # Three times sixteen values are sixteen pixels. One loop, for LLVM would write a loop over the three out in full.
+    for piece in range(3 * ((count + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS)):
+        # As with rows, the last sixteen columns may repeat some of those before.
+        value = 3 * min(piece // 3 * BLOCK_COLUMNS, count - BLOCK_COLUMNS) + 16 * (piece % 3)
+        source, at = resampled + value * BLOCK_ROWS, target + size * value
+        scales, biases = scale + 64 * (piece % 3), bias + 64 * (piece % 3)
+        if kind == KIND_UINT8:
+            store_uint8(source, at, row_bytes, scales, biases)
+        elif kind == KIND_FLOAT16:
+            store_float16(source, at, row_bytes, scales, biases)
+        elif kind == KIND_BFLOAT16:
+            store_bfloat16(source, at, row_bytes, scales, biases)
+        else:
+            store_float32(source, at, row_bytes, scales, biases)
