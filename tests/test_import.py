@@ -11,7 +11,9 @@ HEAVY = ("torch", "torchvision", "numba", "llvmlite", "pyarrow", "numpy", "PIL",
 
 def modules_after(statement: str) -> set[str]:
     """The top-level packages that a fresh interpreter holds after a statement."""
-    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    code = (
+        f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     return set(json.loads(result.stdout))
 

@@ -19,9 +19,9 @@ MemoryFormat = Literal["channels_last", "contiguous"]
 
 _TORCH_FORMATS: Final = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
-# Slots that may wait for the end of their copy while others are filled. A copy takes a few milliseconds (38 MB at
-# 25 GB/s: 1.5 ms), so that the second is hardly ever needed.
-COPIES_UNDER_WAY: Final = 2
+# Copies under way at which the host waits for the oldest. Two are there by design, the user's next batch and the one
+# after it; a third means that the one of the step before last has not ended (38 MB take 1.5 ms at 25 GB/s).
+COPIES_UNDER_WAY: Final = 3
 
 
 class Delivery(Protocol):

@@ -52,10 +52,9 @@ def test_raise_names_file_key_and_reason_and_frees_the_threads(own_photos, train
     loader = make(own_photos, train)
     victim = own_photos / "bread" / "photo-005.jpg"
     damage(victim)
-    delivered = 0
+    delivered: list[int] = []
     with pytest.raises(DataError) as caught:
-        for batch in loader:
-            delivered += len(batch)
+        delivered.extend(len(batch) for batch in loader)
     error = caught.value
     assert error.key == "bread/photo-005.jpg"
     assert error.path == str(victim)
@@ -63,7 +62,7 @@ def test_raise_names_file_key_and_reason_and_frees_the_threads(own_photos, train
     assert "bread/photo-005.jpg" in str(error)
     assert set(threading.enumerate()) <= before
     ledger = loader.stats().epoch
-    assert (ledger.expected, ledger.read, ledger.complete) == (delivered, delivered, False)
+    assert (ledger.expected, ledger.read, ledger.complete) == (sum(delivered), sum(delivered), False)
 
 
 def test_the_batches_before_the_damage_arrive_first(own_photos, train):
@@ -119,14 +118,12 @@ def test_replacements_do_not_depend_on_ranks_or_threads(own_photos, train):
         truncate(sorted(own_photos.rglob("*.jpg"))[number])
 
     def epoch(world, **options):
-        ranks = [
-            list(make(own_photos, train, on_error="skip", batch_size=4 // world, rank=rank, world_size=world, **options))
-            for rank in range(world)
-        ]
-        return [sum((batch.ids.tolist() for batch in parts), []) for parts in zip(*ranks, strict=True)]
+        options = {"on_error": "skip", "batch_size": 4 // world, "world_size": world, **options}
+        ranks = [list(make(own_photos, train, rank=rank, **options)) for rank in range(world)]
+        return [[number for batch in parts for number in batch.ids.tolist()] for parts in zip(*ranks, strict=True)]
 
     reference = epoch(1)
-    assert len(set(sum(reference, []))) < 20
+    assert len({number for batch in reference for number in batch}) < 20
     assert epoch(2) == epoch(4) == epoch(1, num_workers=1) == epoch(1, num_workers=5) == reference
 
 

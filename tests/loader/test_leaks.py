@@ -37,9 +37,11 @@ def break_out(loader):
 
 
 def raise_inside(loader):
+    def train(batch):
+        raise KeyError("the user's own error")
+
     with pytest.raises(KeyError):
-        for _ in loader:
-            raise KeyError("the user's own error")
+        list(map(train, loader))
 
 
 def drop_iterator(loader):

@@ -15,7 +15,7 @@ import fastload as fl
 from fastload import transforms as T
 
 def make(**options):
-    return fl.Loader(sys.argv[1], **{"batch_size": 4, "transforms": [T.RandomResizedCrop(16)], "num_workers": 3, **options})
+    return fl.Loader(sys.argv[1], batch_size=4, transforms=[T.RandomResizedCrop(16)], num_workers=3, **options)
 """
 
 
@@ -40,12 +40,12 @@ def finish(process, seconds=300):
 
 
 # Where the signal meets the program: waiting for a batch that takes forever, or in the user's own work.
-SLOW = """
+SLOW = r"""
 from fastload.dataset import ImageFolderDataset
 
 class Slow(ImageFolderDataset):
     def read_into(self, sample_id, buffer):
-        print("busy", flush=True)
+        os.write(1, b"busy\n")  # one call, so that lines of several threads stay lines
         time.sleep(0.3)
         return super().read_into(sample_id, buffer)
 
@@ -72,7 +72,15 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("code", [SLOW, TRAINING, HELD, BETWEEN_EPOCHS], ids=["slow", "training", "held", "between"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(SLOW, id="slow"),
+        pytest.param(TRAINING, id="training"),
+        pytest.param(HELD, id="held", marks=pytest.mark.slow),
+        pytest.param(BETWEEN_EPOCHS, id="between", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_ends_the_program_at_once(photos, code):
     process = start(code, photos)
     if process.stdout.readline() != "busy\n":
@@ -91,14 +99,13 @@ def test_ctrl_c_ends_the_program_at_once(photos, code):
 @pytest.mark.parametrize(
     "code",
     [
-        "kept = iter(make()); next(kept)",
-        "kept = make(); list(kept)",
-        "kept = [make(), make()]; its = [iter(loader) for loader in kept]; [next(it) for it in its]",
-        "kept = iter(make()); batch = next(kept); del kept",
-        "kept = iter(make()); next(kept); raise SystemExit(0)",
-        "kept = iter(make()); kept.itself = kept; next(kept); del kept",
+        pytest.param("kept = iter(make()); next(kept)", id="iterator"),
+        pytest.param("kept = [make(), make()]; list(kept[0]); its = [iter(kept[1])]; next(its[0])", id="two loaders"),
+        pytest.param("kept = make(); list(kept)", id="loader", marks=pytest.mark.slow),
+        pytest.param("kept = iter(make()); batch = next(kept); del kept", id="batch", marks=pytest.mark.slow),
+        pytest.param("kept = iter(make()); next(kept); raise SystemExit(0)", id="exit", marks=pytest.mark.slow),
+        pytest.param("kept = iter(make()); kept.i = kept; next(kept); del kept", id="cycle", marks=pytest.mark.slow),
     ],
-    ids=["iterator", "loader", "two", "batch", "exit", "cycle"],
 )
 def test_a_program_that_just_ends_does_not_hang_or_complain(photos, code):
     code, _, err = finish(start(code, photos), 120)
@@ -138,15 +145,16 @@ def test_a_forked_child_gets_a_clear_error_and_reads_anew(photos):
 
 FIRST = """
 import torch
-begin = time.perf_counter()
+begin = time.process_time()
 batch = next(iter(make()))
-print(time.perf_counter() - begin)
+print(time.process_time() - begin)
 """
 
 
 def test_the_first_batch_of_a_later_process_comes_from_compiled_kernels(photos):
-    """Seconds beyond the import of torch, in a process that compiles nothing. Compilation takes 10 s and more; a busy
-    machine is forgiven a factor of 4 over the 1 s that is promised for a quiet one."""
-    finish(start(FIRST, photos), 300)
-    seconds = min(float(finish(start(FIRST, photos))[1]) for _ in range(2))
-    assert seconds < 4
+    """Seconds of CPU beyond the import of torch, which a busy machine does not stretch: 0.7 measured, 2.1 where Python
+    may not keep its bytecode; compiling takes 9 and more."""
+    finish(start(FIRST, photos))
+    code, out, err = finish(start(FIRST, photos))
+    assert (code, err) == (0, "")
+    assert float(out) < 4

@@ -1,4 +1,4 @@
-"""Before + after equals the uninterrupted sequence: ids and pixels, in a fresh process, whatever the number of ranks."""
+"""Before + after equals the uninterrupted sequence: ids and pixels, in a fresh process, with any number of ranks."""
 
 import json
 import random
@@ -193,7 +193,10 @@ def test_loading_a_state_ends_the_iterator_that_is_alive(photos, train):
     [
         ({"seed": 2}, "written with seed=1, but this Loader has seed=2: make the Loader with the seed of the run"),
         ({"batch_size": 4}, "global_batch_size=8, but this Loader has global_batch_size=4: choose batch_size so that"),
-        ({"batch_size": 8, "rank": 0, "world_size": 2}, "global_batch_size=8, but this Loader has global_batch_size=16"),
+        (
+            {"batch_size": 8, "rank": 0, "world_size": 2},
+            "global_batch_size=8, but this Loader has global_batch_size=16",
+        ),
         ({"shuffle": False}, "shuffle=True, but this Loader has shuffle=False"),
         ({"last_batch": "drop"}, "last_batch='keep', but this Loader has last_batch='drop'"),
     ],
@@ -207,7 +210,7 @@ def test_a_state_of_another_sequence_is_one_clear_error(photos, train, options, 
 
 def test_a_state_of_other_data_is_one_clear_error(photos, own_photos, train):
     state = fl.Loader(photos, batch_size=8, transforms=train).state_dict()
-    with pytest.raises(ConfigError, match="fingerprint=.* the data set is not the one"):
+    with pytest.raises(ConfigError, match=r"fingerprint=.* the data set is not the one"):
         fl.Loader(own_photos, batch_size=8, transforms=train).load_state_dict(state)
 
 
