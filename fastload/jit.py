@@ -38,6 +38,9 @@ _FLAGS: dict[str, Any] = {
     "boundscheck": os.environ.get("FASTLOAD_BOUNDSCHECK") == "1",
 }
 
+# The settings are set at run time, from the environment: numba's annotations do not know them.
+_numba_config: Any = numba.config
+
 _lock = threading.Lock()
 
 
@@ -78,12 +81,12 @@ def kernel_cache_directory() -> Path | None:
 def _numba_cache_at(folder: Path) -> Iterator[None]:
     """Numba reads its cache folder from a global when a function is decorated; the user's own value is put back."""
     with _lock:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(folder)
+        before = _numba_config.CACHE_DIR
+        _numba_config.CACHE_DIR = str(folder)
         try:
             yield
         finally:
-            numba.config.CACHE_DIR = before
+            _numba_config.CACHE_DIR = before
 
 
 def kernel(function: Function) -> Function:
@@ -153,5 +156,3 @@ def _file_lock(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield  # closing the file releases the lock
-
-
