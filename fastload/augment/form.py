@@ -1,0 +1,102 @@
+"""What is known of the images after each step of a chain, and which steps may stand where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from fastload.augment.canvas import resized_sizes
+from fastload.augment.values import Values
+from fastload.errors import ConfigError
+from fastload.transforms import (
+    CenterCrop,
+    Interpolation,
+    Normalize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    ToDtype,
+    Transform,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What is known about every image, whatever its source, after the steps so far.
+
+    Attributes:
+        exact: Height and width, where they are the same for all.
+        least: Height and width that no image falls below.
+        cut: Whether the image is a part of what was resampled (a CenterCrop came last).
+        padded: Whether a part of it may be padding.
+        sampling: Interpolation and antialias of the resampling, if there was one.
+        values: What pixel values have become.
+    """
+
+    exact: tuple[int, int] | None = None
+    least: tuple[int, int] = (1, 1)
+    cut: bool = False
+    padded: bool = False
+    sampling: tuple[Interpolation, bool] | None = None
+    values: Values = field(default_factory=Values)
+
+    def after(self, step: Transform) -> Form:
+        """The form after one more step.
+
+        Raises:
+            ConfigError: The step cannot stand here; the message says why and what to do.
+        """
+        if isinstance(step, ToDtype):
+            return replace(self, values=self.values.convert(step))
+        if isinstance(step, Normalize):
+            return replace(self, values=self.values.normalize(step))
+        if isinstance(step, CenterCrop):
+            return self._after_center_crop(step)
+        if isinstance(step, Resize):
+            return self._after_resize(step)
+        if isinstance(step, RandomResizedCrop):
+            form = self._resampled(step, step.interpolation, step.antialias)
+            return replace(form, exact=step.size, least=step.size)
+        if isinstance(step, RandomHorizontalFlip):
+            return self
+        raise ConfigError(f"{step} is not a transform that fastload can carry out")
+
+    def _resampled(self, step: Transform, interpolation: Interpolation, antialias: bool) -> Form:
+        if self.padded:
+            raise ConfigError(
+                f"{step} cannot follow a CenterCrop that may have to pad small images with black, because each image "
+                "is sampled once: put a Resize before the CenterCrop that makes every image large enough"
+            )
+        sampling = (interpolation, antialias and interpolation != "nearest")
+        if self.sampling not in (None, sampling):
+            raise ConfigError(
+                f"{step} must have the same interpolation and antialias as the resampling before it, because each "
+                "image is sampled once"
+            )
+        return replace(self, sampling=sampling, cut=False)
+
+    def _after_resize(self, step: Resize) -> Form:
+        form = self._resampled(step, step.interpolation, step.antialias)
+        exact = step.size if isinstance(step.size, tuple) else None
+        if exact is None and self.exact is not None:
+            height, width = (np.array([side], dtype=np.int64) for side in self.exact)
+            height_after, width_after = resized_sizes(height, width, step.size, step.max_size)[0].tolist()
+            exact = height_after, width_after
+        if exact is not None:
+            return replace(form, exact=exact, least=exact)
+        short = step.size if isinstance(step.size, int) and step.max_size is None else 1
+        return replace(form, exact=None, least=(short, short))
+
+    def _after_center_crop(self, step: CenterCrop) -> Form:
+        grows = step.size[0] > self.least[0] or step.size[1] > self.least[1]
+        if grows and self.cut:
+            raise ConfigError(f"{step} cannot enlarge what an earlier CenterCrop cut out: leave the earlier one out")
+        if grows and any(self.values.bias):
+            raise ConfigError(
+                f"{step} may have to pad small images, and after a Normalize that would be with grey: put the "
+                "Normalize last"
+            )
+        return replace(
+            self, exact=step.size, least=step.size, cut=self.cut or step.size != self.exact, padded=self.padded or grows
+        )
