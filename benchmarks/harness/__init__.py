@@ -1,0 +1,1 @@
+"""How loaders are run, measured and checked; knows no peer by name."""

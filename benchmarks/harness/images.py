@@ -1,0 +1,78 @@
+"""One view of the batches of every loader, and the references that their pixels are compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.harness.pipelines import MEAN, STD, Pipeline
+
+
+def to_numpy(value: Any) -> NDArray[Any]:
+    """A NumPy view of a tensor or array, without a copy where that is possible."""
+    return value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+
+
+def as_nhwc(images: Any) -> NDArray[Any]:
+    """A batch (PyTorch tensor N x 3 x H x W in any memory format, or array N x H x W x 3) as a N x H x W x 3 view."""
+    array = to_numpy(images)
+    if array.ndim != 4:
+        raise ValueError(f"expected a batch of 4 dimensions, got shape {array.shape}")
+    if array.shape[3] == 3:
+        return array
+    if array.shape[1] == 3:
+        return array.transpose(0, 2, 3, 1)
+    raise ValueError(f"expected 3 channels at dimension 1 or 3, got shape {array.shape}")
+
+
+def fault_of_form(images: Any, labels: Any, batch_size: int, pipeline: Pipeline) -> str | None:
+    """What is wrong with the shape, type or memory order of a batch; None if nothing is."""
+    label_shape = to_numpy(labels).reshape(-1).shape
+    if label_shape != (batch_size,):
+        return f"labels have shape {label_shape}, expected {batch_size} of them"
+    if pipeline.kind == "decode":
+        if len(images) != batch_size:
+            return f"{len(images)} images, expected {batch_size}"
+        shapes = {(to_numpy(image).ndim, to_numpy(image).shape[2], str(to_numpy(image).dtype)) for image in images}
+        return (
+            None if shapes == {(3, 3, "uint8")} else f"expected uint8 H x W x 3 images, got (ndim, C, dtype) {shapes}"
+        )
+    array = as_nhwc(images)
+    expected = (batch_size, pipeline.size, pipeline.size, 3)
+    if array.shape != expected or str(array.dtype) != pipeline.dtype:
+        return f"got {array.dtype} {array.shape}, expected {pipeline.dtype} {expected}"
+    if pipeline.nhwc and not array.flags.c_contiguous:
+        return f"values do not lie in NHWC order in memory (strides {array.strides})"
+    return None
+
+
+def grey_levels(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Normalised N x H x W x 3 values back on the scale of 0 to 255."""
+    levels: NDArray[np.float32] = (images.astype(np.float32) * np.float32(STD) + np.float32(MEAN)) * 255
+    return levels
+
+
+def reference(path: Path, pipeline: Pipeline) -> NDArray[np.float32]:
+    """What Pillow makes of one file under a pipeline without chance: H x W x 3 grey levels, 0 to 255."""
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    if pipeline.kind == "decode":
+        return np.asarray(image, np.float32)
+    width, height = image.size
+    if pipeline.kind == "train":
+        side = min(width, height)
+        crop_width, crop_height = (side, side) if pipeline.ratio == (1.0, 1.0) else (width, height)
+        left, top = (width - crop_width) // 2, (height - crop_height) // 2
+        box = (left, top, left + crop_width, top + crop_height)
+        image = image.resize((pipeline.size, pipeline.size), Image.Resampling.BILINEAR, box=box)
+        return np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), np.float32)
+    short, long = sorted(image.size)
+    longer = int(pipeline.resize * long / short)
+    grid = (longer, pipeline.resize) if width >= height else (pipeline.resize, longer)
+    left, top = (round((side - pipeline.size) / 2.0) for side in grid)
+    image = image.resize(grid, Image.Resampling.BILINEAR)
+    return np.asarray(image.crop((left, top, left + pipeline.size, top + pipeline.size)), np.float32)

@@ -1,0 +1,176 @@
+"""The loaders that are compared: where each is, what it needs, and how close to Pillow its pixels must be."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.harness.loaders import Running, Task
+
+# Largest mean absolute difference to Pillow's antialiased bilinear, in grey levels of 0 to 255, by kind of pipeline.
+_ANTIALIASED = {"train": 1.0, "eval": 1.0, "decode": 0.5}
+# FFCV resizes by cv2.INTER_AREA, a box in place of a triangle; its centre crop comes before the resize.
+_AREA = {"train": 5.0, "eval": 5.0, "decode": 0.5}
+# cv2.INTER_LINEAR does not antialias: sharper where the crop is larger than the output.
+_ALIASED = {"train": 8.0, "eval": 8.0, "decode": 0.5}
+
+_ALL = ("train", "eval", "decode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One loader.
+
+    Attributes:
+        module: Module of this package with a class ``Loader(task, **options)``.
+        requires: Modules that must be installed.
+        form: Format of the data that it reads (benchmarks/harness/datasets.py).
+        settings: What it is set to, for the table.
+        limits: Largest mean absolute difference to Pillow by kind of pipeline.
+        kinds: Kinds of pipeline that it offers.
+        options: Keyword arguments of its class.
+        endless: Whether its stream runs on past the end of an epoch, so that an epoch's count of one photograph may
+            take in some of the next.
+        central_fallback: Whether RandomResizedCrop takes the central crop where no crop fits, as torchvision's does;
+            DALI places it at random.
+    """
+
+    module: str
+    requires: tuple[str, ...]
+    form: str
+    settings: str
+    limits: Mapping[str, float] = field(default_factory=lambda: _ANTIALIASED)
+    kinds: tuple[str, ...] = _ALL
+    options: Mapping[str, Any] = field(default_factory=dict)
+    endless: bool = False
+    central_fallback: bool = True
+
+    def missing(self) -> list[str]:
+        """Required modules that are not installed here."""
+        return [name for name in self.requires if not _installed(name)]
+
+    def open(self, task: Task) -> Running:
+        """Imports and starts the loader."""
+        loader: Running = importlib.import_module(f"benchmarks.peers.{self.module}").Loader(task, **self.options)
+        return loader
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that would hold it is not there
+        return False
+
+
+_TORCH = ("torch", "torchvision", "PIL")
+
+PEERS: dict[str, Entry] = {
+    "fastload": Entry(
+        module="fastload_loader",
+        requires=("fastload",),
+        form="fastload",
+        settings="tar shards of the original bytes, written by fastload convert; defaults",
+        kinds=("train", "eval"),
+    ),
+    "fastload-folder": Entry(
+        module="fastload_loader",
+        requires=("fastload",),
+        form="folder",
+        settings="the image folder as it is; defaults",
+        kinds=("train", "eval"),
+    ),
+    "fastload-q90": Entry(
+        module="fastload_loader",
+        requires=("fastload", "ffcv"),
+        form="fastload-q90",
+        settings="tar shards of the JPEGs taken out of FFCV's file: equal bytes with ffcv-q90",
+        kinds=("train", "eval"),
+    ),
+    "ffcv-q90": Entry(
+        module="ffcv_beton",
+        requires=("ffcv",),
+        form="beton-q90",
+        settings="its own writer's JPEGs (quality 90); os_cache, random order, float16 by table",
+        limits=_AREA,
+        kinds=("train", "eval"),
+    ),
+    "ffcv-original": Entry(
+        module="ffcv_beton",
+        requires=("ffcv",),
+        form="beton-original",
+        settings="as ffcv-q90, on a .beton that holds the original JPEG bytes",
+        limits=_AREA,
+        kinds=("train", "eval"),
+    ),
+    "dali-fused": Entry(
+        module="dali_cpu",
+        requires=("nvidia.dali",),
+        form="folder",
+        settings="CPU, decoders.image_random_crop + resize + crop_mirror_normalize",
+        kinds=("train",),
+        options={"fused": True},
+        endless=True,
+        central_fallback=False,
+    ),
+    "dali": Entry(
+        module="dali_cpu",
+        requires=("nvidia.dali",),
+        form="folder",
+        settings="CPU, decoders.image + random_resized_crop or resize + crop_mirror_normalize",
+        options={"fused": False},
+        endless=True,
+        central_fallback=False,
+    ),
+    "torch-pil": Entry(
+        module="torch_dataloader",
+        requires=_TORCH,
+        form="folder",
+        settings="DataLoader, persistent workers, PIL + v2 (torchvision's reference preset)",
+        options={"decoder": "pil", "normalise": "sample"},
+    ),
+    "torch-io": Entry(
+        module="torch_dataloader",
+        requires=_TORCH,
+        form="folder",
+        settings="DataLoader, persistent workers, torchvision.io + v2 on uint8 tensors",
+        options={"decoder": "torchvision", "normalise": "sample"},
+    ),
+    "webdataset": Entry(
+        module="webdataset_tar",
+        requires=("webdataset", *_TORCH),
+        form="tar",
+        settings="tar shards, batches made in the workers, torchvision.io + v2",
+        options={"decoder": "torchvision", "normalise": "sample"},
+    ),
+    "litdata": Entry(
+        module="litdata_chunks",
+        requires=("litdata", *_TORCH),
+        form="litdata",
+        settings="64 MB chunks of JPEG bytes, torchvision.io + v2",
+        options={"decoder": "torchvision", "normalise": "sample"},
+    ),
+    "mosaicml": Entry(
+        module="mosaicml_mds",
+        requires=("streaming", *_TORCH),
+        form="mds",
+        settings="local MDS shards of JPEG bytes, torchvision.io + v2",
+        options={"decoder": "torchvision", "normalise": "sample"},
+    ),
+    "spdl": Entry(
+        module="spdl_threads",
+        requires=("spdl.pipeline", "simplejpeg", "cv2"),
+        form="folder",
+        settings="threads, a task per batch, simplejpeg + OpenCV INTER_LINEAR + LUT",
+        limits=_ALIASED,
+    ),
+    "simplejpeg-opencv": Entry(
+        module="simplejpeg_opencv",
+        requires=("simplejpeg", "cv2"),
+        form="folder",
+        settings="by hand: threads fill slices of reused batches, simplejpeg + OpenCV INTER_LINEAR + LUT",
+        limits=_ALIASED,
+    ),
+}

@@ -1,0 +1,64 @@
+"""Whole loaders side by side on the same bytes; what pytest-benchmark shows is CPU time per image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.conftest import runnable
+from benchmarks.harness.pipelines import PIPELINES
+from benchmarks.harness.runner import Group, Outcome
+from benchmarks.peers import PEERS
+
+
+class _Replay:
+    """A clock that moves on by what was measured.
+
+    Rounds of different loaders are interleaved, which pytest-benchmark cannot do by itself: all were measured before
+    the first is reported. Its rounds then read this clock, so that statistics, storage and comparison are its own.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        """One round."""
+        self.now += seconds
+
+
+_replay = _Replay()
+
+
+@pytest.mark.loaders
+@pytest.mark.benchmark(timer=_replay)
+def test_loader(group: Group, peer: str, outcomes: Any, benchmark: BenchmarkFixture) -> None:
+    """Epochs of one loader: CPU seconds per image over all threads and processes; its result was checked."""
+    why_not = runnable(peer, group)
+    if why_not:
+        pytest.skip(why_not)
+    outcome: Outcome = outcomes(group, peer)
+    if outcome.failure:
+        pytest.fail(outcome.failure, pytrace=False)
+    assert outcome.memory is not None
+    benchmark.group = group.name
+    benchmark.extra_info = {
+        "peer": peer,
+        "pipeline": PIPELINES[group.pipeline].describe(),
+        "batch_size": group.batch_size,
+        "threads": group.threads,
+        "settings": PEERS[peer].settings,
+        "cpu_ms_per_image": [round(1e3 * seconds, 4) for seconds in outcome.cpu_seconds],
+        "images_per_second": [round(1 / seconds, 1) for seconds in outcome.wall_seconds],
+        "start_seconds": round(outcome.start_seconds, 2),
+        "peak_rss_mib": outcome.memory.peak_rss >> 20,
+        "peak_pss_mib": outcome.memory.peak_pss >> 20,
+        "peak_uss_mib": outcome.memory.peak_uss >> 20,
+        "check": outcome.check,
+    }
+    rounds = iter(outcome.cpu_seconds)
+    benchmark.pedantic(lambda: _replay.pass_by(next(rounds)), rounds=len(outcome.cpu_seconds))
