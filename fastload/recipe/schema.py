@@ -230,7 +230,7 @@ class Recipe(Section):
     """Section: the network."""
     optimizer: Optimizer = Optimizer()
     """Section: how weights follow gradients."""
-    schedule: Schedule = Cosine(name="cosine", warmup_epochs=1)
+    schedule: Schedule = Cosine(name="cosine")
     """Section: the learning rate over the epochs."""
     train: Train = Train()
     """Section: the loop."""
