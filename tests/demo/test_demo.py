@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import fastload.demo.run
 from fastload.demo import run_demo
+from fastload.demo.render import available_cores
 from fastload.demo.run import next_commands
 from fastload.errors import ConfigError, DataError
 from fastload.recipe import load_recipe
@@ -60,6 +62,23 @@ def test_the_report_is_json(kept):
     assert data["seconds"] == report.seconds
     assert data["feed"]["cpu_ms_per_image"] == report.feed.cpu_ms_per_image
     assert data["stages"]["decode"]["items"] == report.read
+
+
+@pytest.fixture
+def three_torch_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_torch_threads")
+def test_torch_has_its_threads_back(kept):
+    folder, _, _ = kept
+    seen = []
+    run_demo(folder, **SMALL, progress=lambda name, *_: name == "training" and seen.append(torch.get_num_threads()))
+    assert set(seen) == {max(1, min(3, available_cores() // 2))}
+    assert torch.get_num_threads() == 3
 
 
 def test_progress_names_each_phase_and_ends_it(kept):
