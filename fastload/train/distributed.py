@@ -83,12 +83,6 @@ def all_reduce_sum(place: World, *tensors: torch.Tensor) -> None:
             dist.all_reduce(tensor)
 
 
-def barrier(place: World) -> None:
-    """Waits for all processes."""
-    if place.size > 1:
-        dist.barrier()
-
-
 def broadcast_json(place: World, value: Any) -> Any:
     """Rank 0's value, made of what JSON has, on every process."""
     if place.size == 1:
