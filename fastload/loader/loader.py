@@ -40,6 +40,10 @@ class Loader:
     therefore needed only where epochs are not simply counted. One iterator lives at a time: beginning another ends
     the one before it.
 
+    Draws belong to sample numbers, and numbers to the order in which samples are stored. A folder and the shards that
+    were converted from it hold the same samples, but where convert shuffled its writing the numbers differ, and with
+    them order and crops of an epoch. Without random transforms a sample has the same pixels in both.
+
     Threads and slots exist from the first ``iter`` on. They stay, idle, between epochs that are read to their end, and
     go when an iterator is abandoned, when it raises, with ``close()``, or with the Loader.
 

@@ -87,7 +87,9 @@ def read_here(path, batches, *, last_batch="drop", shuffle=True):
     return seen[:batches]
 
 
-@pytest.mark.parametrize(("last_batch", "shuffle"), [("drop", True), ("pad", "local")])
+@pytest.mark.parametrize(
+    ("last_batch", "shuffle"), [("drop", True), pytest.param("pad", "local", marks=pytest.mark.slow)]
+)
 def test_before_and_after_in_other_processes_equal_the_uninterrupted_sequence(photos, last_batch, shuffle):
     """1 rank -> 2 ranks -> 4 ranks -> 1 rank, stopped at random places, over more than two epochs."""
     chance = random.Random(last_batch)
