@@ -1,7 +1,7 @@
 """Reads the headers of a JPEG file: sizes, sampling, tables, and whether fastload's own decoder takes it.
 
 ``parse`` and the functions below it are written once and run twice: as plain Python here, and compiled by numba inside
-the decoder's kernels (kernels.py registers PARSE_FUNCTIONS). They therefore only index, add and shift integers.
+the decoder's kernels (rectangle.py registers PARSE_FUNCTIONS). They therefore only index, add and shift integers.
 Nothing is read beyond ``length``; every segment is measured before it is used; work is bounded.
 """
 
@@ -114,7 +114,7 @@ def parse(data: Any, length: int, fields: Any) -> int:
             position += 1
         if position >= length:
             return CUT_SHORT
-        marker = int(data[position])
+        marker = data[position]
         position += 1
         if marker == 0xD8:
             return BAD_LENGTH
@@ -126,7 +126,7 @@ def parse(data: Any, length: int, fields: Any) -> int:
             continue
         if position + 2 > length:
             return CUT_SHORT
-        end = position + (int(data[position]) << 8 | int(data[position + 1]))
+        end = position + (data[position] << 8 | data[position + 1])
         if end < position + 2:
             return BAD_LENGTH
         if end > length:
@@ -158,7 +158,7 @@ def _parse_segment(data: Any, marker: int, start: int, end: int, fields: Any) ->
     if marker == 0xDD:
         if size != 2:
             return BAD_LENGTH
-        fields[RESTART] = int(data[start]) << 8 | int(data[start + 1])
+        fields[RESTART] = data[start] << 8 | data[start + 1]
     elif marker == 0xE0 and size >= 14:
         if data[start] == 0x4A and data[start + 1] == 0x46 and data[start + 2] == 0x49 and data[start + 3] == 0x46:
             if data[start + 4] == 0:
@@ -166,17 +166,17 @@ def _parse_segment(data: Any, marker: int, start: int, end: int, fields: Any) ->
     elif marker == 0xEE and size >= 12:
         if data[start] == 0x41 and data[start + 1] == 0x64 and data[start + 2] == 0x6F and data[start + 3] == 0x62:
             if data[start + 4] == 0x65:
-                fields[ADOBE] = 1 + int(data[start + 11])
+                fields[ADOBE] = 1 + data[start + 11]
     return PARSED
 
 
 def _parse_frame(data: Any, start: int, end: int, fields: Any) -> int:
     if end - start < 6:
         return BAD_LENGTH
-    components = int(data[start + 5])
-    fields[PRECISION] = int(data[start])
-    fields[HEIGHT] = int(data[start + 1]) << 8 | int(data[start + 2])
-    fields[WIDTH] = int(data[start + 3]) << 8 | int(data[start + 4])
+    components = data[start + 5]
+    fields[PRECISION] = data[start]
+    fields[HEIGHT] = data[start + 1] << 8 | data[start + 2]
+    fields[WIDTH] = data[start + 3] << 8 | data[start + 4]
     if components < 1 or components > 4:
         return BAD_FRAME
     if fields[HEIGHT] == 0 or fields[WIDTH] == 0:
@@ -186,14 +186,14 @@ def _parse_frame(data: Any, start: int, end: int, fields: Any) -> int:
     fields[COMPONENTS] = components
     for i in range(components):
         at = start + 6 + 3 * i
-        fields[IDS + i] = int(data[at])
-        horizontal = int(data[at + 1]) >> 4
-        vertical = int(data[at + 1]) & 15
+        fields[IDS + i] = data[at]
+        horizontal = data[at + 1] >> 4
+        vertical = data[at + 1] & 15
         if horizontal < 1 or horizontal > 4 or vertical < 1 or vertical > 4:
             return BAD_FRAME
         fields[HORIZONTAL + i] = horizontal
         fields[VERTICAL + i] = vertical
-        fields[QUANT_SLOT + i] = int(data[at + 2])
+        fields[QUANT_SLOT + i] = data[at + 2]
         if fields[QUANT_SLOT + i] > 3:
             return BAD_QUANT
     return PARSED
@@ -203,11 +203,11 @@ def _parse_huffman(data: Any, start: int, end: int, fields: Any) -> int:
     while start < end:
         if end - start < 17:
             return BAD_LENGTH
-        kind = int(data[start]) >> 4
-        slot = int(data[start]) & 15
+        kind = data[start] >> 4
+        slot = data[start] & 15
         codes = 0
         for i in range(16):
-            codes += int(data[start + 1 + i])
+            codes += data[start + 1 + i]
         if kind > 1 or slot > 3 or codes > 256:
             return BAD_HUFFMAN
         if start + 17 + codes > end:
@@ -222,8 +222,8 @@ def _parse_huffman(data: Any, start: int, end: int, fields: Any) -> int:
 
 def _parse_quant(data: Any, start: int, end: int, fields: Any) -> int:
     while start < end:
-        wide = int(data[start]) >> 4
-        slot = int(data[start]) & 15
+        wide = data[start] >> 4
+        slot = data[start] & 15
         if wide > 1 or slot > 3:
             return BAD_QUANT
         if start + 65 + 64 * wide > end:
@@ -238,7 +238,7 @@ def _parse_scan(data: Any, start: int, end: int, fields: Any) -> int:
         return NO_FRAME
     if end - start < 1:
         return BAD_LENGTH
-    components = int(data[start])
+    components = data[start]
     if components < 1 or components > fields[COMPONENTS]:
         return BAD_SCAN
     if end - start != 4 + 2 * components:
@@ -254,7 +254,7 @@ def _parse_scan(data: Any, start: int, end: int, fields: Any) -> int:
             return BAD_SCAN
         if found != i:  # another order than the frame's, or two components of one name
             whole = 0
-        slots = int(data[start + 2 + 2 * i])
+        slots = data[start + 2 + 2 * i]
         if slots >> 4 > 3 or slots & 15 > 3:
             return BAD_HUFFMAN
         fields[DC_SLOT + found] = slots >> 4

@@ -1,0 +1,111 @@
+"""Decoding and indexing of one image from Python, and the compilation of the kernels for it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.errors import DataError
+from fastload.jit import compile_once
+from fastload.jpeg.header import read_header
+from fastload.jpeg.index_build import ENTRY_FIELDS, note_tiles, pack_index
+from fastload.jpeg.rectangle import decode_rectangle
+from fastload.jpeg.status import OK, describe
+from fastload.jpeg.workspace import MAX_BYTES, MAX_WIDTH, new_workspace
+
+# MCUs between two entries of a seek index. Smaller steps decode less in vain before a crop's left edge, and take more
+# room; see docs in index.py for the figures.
+INDEX_STEP: Final = 8
+
+_NO_INDEX: Final = np.zeros(0, np.uint8)
+
+
+class _Memory(threading.local):
+    """One workspace for each thread that decodes from Python, as large as the largest image needed."""
+
+    work: NDArray[np.int64] | None = None
+
+    def get(self, width: int, size: int) -> NDArray[np.int64]:
+        work = self.work
+        if work is None or work[MAX_WIDTH] < width or work[MAX_BYTES] < size:
+            width = max(width, 1024 if work is None else int(work[MAX_WIDTH]))
+            size = max(size, 1 << 20 if work is None else int(work[MAX_BYTES]))
+            work = self.work = new_workspace(width, size)
+        return work
+
+
+_memory = _Memory()
+
+
+def warm_up() -> None:
+    """Compiles every kernel of this room, or loads it from the cache; see fastload.jit.compile_once."""
+    compile_once("decoder", _call_each_kernel)
+
+
+def _call_each_kernel() -> None:
+    work = new_workspace(16, 16)
+    one = np.zeros(1, np.uint8)
+    decode_rectangle(one, 1, _NO_INDEX, 0, 0, 1, 1, one, 3, work)
+    note_tiles(one, 1, 1, np.zeros((1, 4), np.int64), work)
+
+
+def decode(
+    data: bytes | memoryview | NDArray[np.uint8],
+    *,
+    index: bytes | memoryview | NDArray[np.uint8] | None = None,
+    rectangle: tuple[int, int, int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Decodes one baseline JPEG, or a rectangle of it, exactly as libjpeg-turbo does.
+
+    Args:
+        data: The file.
+        index: What build_index made of the same file; it saves time and changes nothing else.
+        rectangle: Top, left, height and width in pixels of the image as stored; all of it by default.
+
+    Returns:
+        uint8 RGB, height x width x 3.
+
+    Raises:
+        DataError: The file is of a kind that this decoder leaves to libjpeg-turbo (``read_header(data).unsupported``
+            says so beforehand), is damaged, or does not fit its index.
+    """
+    source = np.frombuffer(data, np.uint8)
+    header = read_header(source)
+    top, left, height, width = rectangle or (0, 0, header.height, header.width)
+    out = np.empty((height, width, 3), np.uint8)
+    seek = _NO_INDEX if index is None else np.frombuffer(index, np.uint8)
+    work = _memory.get(header.width + 16, source.size)
+    result = decode_rectangle(source, source.size, seek, top, left, height, width, out.reshape(-1), 3 * width, work)
+    if result != OK:
+        raise DataError(describe(result))
+    return out
+
+
+def build_index(data: bytes | memoryview | NDArray[np.uint8], *, step: int = INDEX_STEP) -> bytes:
+    """The seek index of one JPEG file (see index.py), about 2 % of its size; takes about 0.6 ms.
+
+    Args:
+        data: The file.
+        step: MCUs between two entries, 1 to 255.
+
+    Returns:
+        The index; empty for a file that has none: one that the decoder does not take, one with restart markers (which
+        are found without an index), one whose scan is damaged.
+
+    Raises:
+        DataError: The headers are damaged.
+    """
+    source = np.frombuffer(data, np.uint8)
+    header = read_header(source)
+    if not header.baseline or header.restart_interval:
+        return b""
+    across, down = header.sampling[0] if header.components == 3 else (1, 1)
+    columns, rows = -(-header.width // (8 * across)), -(-header.height // (8 * down))
+    entries = np.empty((rows * -(-columns // step) + 1, ENTRY_FIELDS), np.int64)
+    result = note_tiles(source, source.size, step, entries, _memory.get(header.width + 16, source.size))
+    if result != OK:
+        return b""
+    return pack_index(entries, step, header.components, columns, rows)

@@ -1,0 +1,242 @@
+"""The inverse DCT: dequantised coefficients of 16 blocks at a time to rows of pixels, exactly as libjpeg's "islow".
+
+Written as LLVM vectors: what LLVM makes of scalar loops over 16 blocks is several times slower. A vector holds one
+coefficient of 16 neighbouring blocks, so that both passes work without a transposition, and the order in which the
+coefficients are read undoes the zigzag for nothing. 16 lanes are one register of AVX-512 (as 32 bits), two of AVX2 and
+four of NEON; LLVM cuts them to what the target has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from fastload.jit import inlined
+from fastload.jpeg.intrinsics import (
+    I16,
+    I32,
+    I64,
+    Word,
+    global_constant,
+    intrinsic,
+    llvm_function,
+    load_lanes,
+    move,
+    store_lanes,
+)
+
+# Row r, column c of a block is number ZIGZAG[8 * r + c] of its coefficients in the file.
+ZIGZAG = (
+    0, 1, 5, 6, 14, 15, 27, 28,
+    2, 4, 7, 13, 16, 26, 29, 42,
+    3, 8, 12, 17, 25, 30, 41, 43,
+    9, 11, 18, 24, 31, 40, 44, 53,
+    10, 19, 23, 32, 39, 45, 52, 54,
+    20, 22, 33, 38, 46, 51, 55, 60,
+    21, 34, 37, 47, 50, 56, 59, 61,
+    35, 36, 48, 49, 57, 58, 62, 63,
+)  # fmt: skip
+
+LANES = 16
+_ROW_BYTES = 2 * LANES  # of one coefficient of the 16 blocks
+_EIGHT = 8 * _ROW_BYTES
+_EXTENTS = 65 * _ROW_BYTES
+SCRATCH_BYTES = 64 * _ROW_BYTES
+# The first ten coefficients in zigzag order lie in the upper left 4 x 4; in units of four, as entropy.py notes extents.
+_SMALL_EXTENT = 4 * 10
+
+_CONST_BITS = 13  # jidctint.c: constants are rounded to 13 bits, the first pass keeps 2 bits more than whole numbers
+_PASS_1_SHIFT = 11
+_PASS_2_SHIFT = 18
+
+
+def _splat(builder: Any, scalar: Any, kind: Any) -> Any:
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count))
+
+
+def _constant(kind: Any, value: int) -> Any:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+class _Emitter:
+    """Arithmetic on vectors of which some are known to be zero (None)."""
+
+    def __init__(self, builder: Any, lanes: int) -> None:
+        self.b = builder
+        self.wide = ir.VectorType(I32, lanes)
+
+    def add(self, a: Any, b: Any) -> Any:
+        if a is None or b is None:
+            return a if b is None else b
+        return self.b.add(a, b)
+
+    def sub(self, a: Any, b: Any) -> Any:
+        if b is None:
+            return a
+        return self.b.sub(_constant(b.type, 0) if a is None else a, b)
+
+    def mul(self, a: Any, factor: int) -> Any:
+        return None if a is None else self.b.mul(self.b.sext(a, self.wide), _constant(self.wide, factor))
+
+    def transform(self, x: list[Any], shift: int, offset: int) -> list[Any]:
+        """One pass of jidctint.c over eight int16 vectors; gives eight int32 vectors, shifted, plus ``offset``."""
+        b, add, sub, mul = self.b, self.add, self.sub, self.mul
+        if x[6] is None:
+            even_2, even_3 = mul(x[2], 4433), mul(x[2], 10703)
+        else:
+            z1 = mul(add(x[2], x[6]), 4433)
+            even_2, even_3 = add(z1, mul(x[6], -15137)), add(z1, mul(x[2], 6270))
+        rounding = _constant(self.wide, (1 << (shift - 1)) + (offset << shift))
+        bits = _constant(self.wide, _CONST_BITS)
+        even_0 = b.add(b.shl(b.sext(add(x[0], x[4]), self.wide), bits), rounding)
+        even_1 = b.add(b.shl(b.sext(sub(x[0], x[4]), self.wide), bits), rounding)
+        t10, t13 = add(even_0, even_3), sub(even_0, even_3)
+        t11, t12 = add(even_1, even_2), sub(even_1, even_2)
+
+        z1, z2 = mul(add(x[7], x[1]), -7373), mul(add(x[5], x[3]), -20995)
+        sum_3, sum_4 = add(x[7], x[3]), add(x[5], x[1])
+        z3 = add(mul(sum_3, 9633 - 16069), mul(sum_4, 9633))
+        z4 = add(mul(sum_3, 9633), mul(sum_4, 9633 - 3196))
+        p0 = add(mul(x[7], 2446), add(z1, z3))
+        p1 = add(mul(x[5], 16819), add(z2, z4))
+        p2 = add(mul(x[3], 25172), add(z2, z3))
+        p3 = add(mul(x[1], 12299), add(z1, z4))
+        rows = [add(t10, p3), add(t11, p2), add(t12, p1), add(t13, p0)]
+        rows += [sub(t13, p0), sub(t12, p1), sub(t11, p2), sub(t10, p3)]
+        return [b.ashr(row, _constant(self.wide, shift)) for row in rows]
+
+
+def _saturated(builder: Any, value: Any, kind: Any) -> Any:
+    """int32 to int16 as packssdw does it, which is what libjpeg-turbo's vector code has between the passes."""
+    for limit, compare in ((-32768, "<"), (32767, ">")):
+        bound = _constant(value.type, limit)
+        value = builder.select(builder.icmp_signed(compare, value, bound), bound, value)
+    return builder.trunc(value, kind)
+
+
+def _column_pass(rows: int, lanes: int) -> Any:
+    """Makes the intrinsic for one column, of which only the first ``rows`` coefficients may differ from zero."""
+
+    @intrinsic
+    def column_pass(_typing: Any, coefficients: Any, column: Any, factors: Any, scratch: Any) -> Any:
+        """coefficients: address of a group; column: 0 to 7; factors: address of the column's eight uint16."""
+
+        def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            emitter = _Emitter(builder, lanes)
+            narrow = ir.VectorType(I16, lanes)
+            offsets = [ZIGZAG[8 * r + c] * _ROW_BYTES for c in range(8) for r in range(8)]
+            table = ir.Constant(ir.ArrayType(I64, 64), offsets)
+            table = global_constant(builder, "zigzag_offsets", table)
+            x: list[Any] = [None] * 8
+            for r in range(rows):
+                at = builder.add(builder.shl(args[1], ir.Constant(I64, 3)), ir.Constant(I64, r))
+                offset = builder.load(builder.gep(table, [ir.Constant(I64, 0), at]))
+                vector = load_lanes(builder, builder.add(args[0], offset), 0, narrow)
+                factor = load_lanes(builder, args[2], 2 * r, I16)
+                x[r] = builder.mul(vector, _splat(builder, factor, narrow))
+            target = builder.add(args[3], builder.mul(args[1], ir.Constant(I64, _ROW_BYTES)))
+            for r, row in enumerate(emitter.transform(x, _PASS_1_SHIFT, 0)):
+                store_lanes(builder, target, r * 8 * _ROW_BYTES, _saturated(builder, row, narrow))
+            return context.get_dummy_value()
+
+        return types.void(types.uint64, types.int64, types.uint64, types.uint64), emit
+
+    return column_pass
+
+
+def _row_pass(columns: int, lanes: int) -> Any:
+    """Makes the intrinsic for one row, of which only the first ``columns`` values may differ from zero."""
+
+    @intrinsic
+    def row_pass(_typing: Any, scratch: Any, out: Any) -> Any:
+        """scratch: address of the row's eight vectors; out: address of 8 x ``lanes`` pixels."""
+
+        def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            narrow = ir.VectorType(I16, lanes)
+            wide = ir.VectorType(I32, lanes)
+            x = [load_lanes(builder, args[0], c * _ROW_BYTES, narrow) if c < columns else None for c in range(8)]
+            y = _Emitter(builder, lanes).transform(x, _PASS_2_SHIFT, 128)
+            quarters = []
+            for c in (0, 4):
+                # Bytes c, c + 1, c + 2, c + 3 of every block make one int32.
+                even = _clamped_pairs(builder, y[c], y[c + 2])
+                odd = _clamped_pairs(builder, y[c + 1], y[c + 3])
+                quarters.append(builder.or_(even, builder.shl(odd, _constant(wide, 8))))
+            order = [index for lane in range(lanes) for index in (lane, lanes + lane)]
+            mask = ir.Constant(ir.VectorType(I32, 2 * lanes), order)
+            store_lanes(builder, args[1], 0, builder.shuffle_vector(quarters[0], quarters[1], mask))
+            return context.get_dummy_value()
+
+        return types.void(types.uint64, types.uint64), emit
+
+    return row_pass
+
+
+def _clamped_pairs(builder: Any, low: Any, high: Any) -> Any:
+    """Vectors of int32 that hold clamp(low) in bits 0-15 and clamp(high) in bits 16-31, both 0 to 255."""
+    wide = low.type
+    pairs = ir.VectorType(I16, 2 * wide.count)
+    merged = builder.or_(
+        builder.and_(low, _constant(wide, 0xFFFF)),
+        builder.shl(high, _constant(wide, 16)),
+    )
+    value = builder.bitcast(merged, pairs)
+    for limit, compare in ((0, "<"), (255, ">")):
+        bound = _constant(pairs, limit)
+        value = builder.select(builder.icmp_signed(compare, value, bound), bound, value)
+    return builder.bitcast(value, wide)
+
+
+_columns_full, _rows_full = _column_pass(8, 16), _row_pass(8, 16)
+_columns_small, _rows_small = _column_pass(4, 16), _row_pass(4, 16)
+_columns_full_half, _rows_full_half = _column_pass(8, 8), _row_pass(8, 8)
+_columns_small_half, _rows_small_half = _column_pass(4, 8), _row_pass(4, 8)
+
+
+@intrinsic
+def _greatest(_typing: Any, address: Any) -> Any:
+    """int64 <- the greatest of 16 int16."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(I16, LANES)
+        kind = ir.FunctionType(I16, [vector])
+        reduce = llvm_function(builder, kind, "llvm.vector.reduce.smax.v16i16")
+        return builder.sext(builder.call(reduce, [load_lanes(builder, args[0], 0, vector)]), I64)
+
+    return types.int64(types.uint64), emit
+
+
+@inlined
+def transform_group(group: Word, factors: Word, scratch: Word, out: Word, stride: Word, blocks: Word) -> None:
+    """Writes the pixels of one group of up to 16 blocks: 8 rows of 8 x 16 pixels (8 x 8 where ``blocks`` <= 8).
+
+    ``factors``: address of 64 uint16, column by column; ``scratch``: address of SCRATCH_BYTES.
+
+    A block costs 13.8 ns, or 7 where the sixteen have coefficients in the upper left corner only.
+    """
+    small = _greatest(move(group, _EXTENTS)) < _SMALL_EXTENT
+    if blocks > 8:
+        if small:
+            for c in range(4):
+                _columns_small(group, c, move(factors, 16 * c), scratch)
+            for r in range(8):
+                _rows_small(move(scratch, r * _EIGHT), move(out, r * stride))
+        else:
+            for c in range(8):
+                _columns_full(group, c, move(factors, 16 * c), scratch)
+            for r in range(8):
+                _rows_full(move(scratch, r * _EIGHT), move(out, r * stride))
+    elif small:
+        for c in range(4):
+            _columns_small_half(group, c, move(factors, 16 * c), scratch)
+        for r in range(8):
+            _rows_small_half(move(scratch, r * _EIGHT), move(out, r * stride))
+    else:
+        for c in range(8):
+            _columns_full_half(group, c, move(factors, 16 * c), scratch)
+        for r in range(8):
+            _rows_full_half(move(scratch, r * _EIGHT), move(out, r * stride))

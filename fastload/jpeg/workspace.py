@@ -1,0 +1,134 @@
+"""The memory that one decoding thread works in: one array of int64, laid out here, allocated once.
+
+Margins. Kernels write through raw addresses; these are the facts that keep them inside, for any file:
+
+- Coefficients: a block is 64 rows plus two of a group, and every position is compared with the end of the block before
+  it is stored; the columns of a tile are bounded by the capacity in width, with which the header is compared first.
+- Bits: a block begins at or before the limit behind the last byte and takes at most 64 codes of 31 bits, so that no
+  read goes further than 256 bytes beyond the limit (_TAIL_GUARD). A reader that was set back to the limit may count
+  from up to eight bytes before it (HEAD_GUARD).
+- Planes: a strip has a fixed number of rows; runs of pixels read up to color.READ_SLACK bytes more than a row has.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.jpeg import color, entropy, idct, tables
+from fastload.jpeg.header import FIELDS
+
+STRIP_ROWS: Final = 2  # rows of MCUs that are decoded together, at most
+MCU_BLOCKS: Final = 6  # at most (4:2:0)
+PLANE_LEFT: Final = 64  # bytes before the first sample of a plane's row
+PLANE_ROWS: Final = STRIP_ROWS * 16 + 2  # with one that is kept from the strip before
+HEAD_GUARD: Final = 64
+_TAIL_GUARD: Final = 512
+_LINE: Final = 64  # bytes
+
+# The first words of the array. Where the parts are whose size depends on the capacity, in bytes from its beginning:
+MAX_WIDTH: Final = 0  # pixels
+MAX_BYTES: Final = 1  # of a file
+TILES: Final = 2
+COEFFICIENTS: Final = 3
+PLANES: Final = 4
+CHROMA_ROWS: Final = 5  # two upsampled rows and one of sums
+BITS: Final = 6
+END: Final = 7
+# then the image and the rectangle that are being decoded:
+COMPONENTS: Final = 8
+ACROSS: Final = 9  # blocks of luma in an MCU, horizontally
+DOWN: Final = 10  # and vertically
+MCU_COLUMNS: Final = 11
+MCU_ROWS: Final = 12
+IMAGE_WIDTH: Final = 13
+IMAGE_HEIGHT: Final = 14
+RESTART: Final = 15
+TOP: Final = 16  # of the rectangle, pixels
+LEFT: Final = 17
+HEIGHT: Final = 18
+WIDTH: Final = 19
+FIRST_COLUMN: Final = 20  # of the MCUs that the rectangle needs
+COLUMNS: Final = 21
+FIRST_ROW: Final = 22
+END_ROW: Final = 23
+STRIDE: Final = 24  # bytes from one row of a plane to the next
+ROW_BYTES: Final = 25  # coefficients of one row of MCUs
+# and where a sequential decoder is (sequence.py):
+NEXT_MCU: Final = 26
+SEGMENT_END: Final = 27  # number of the MCU behind the last one before the next restart marker
+NEXT_SOURCE: Final = 28  # address behind that marker
+SEGMENT: Final = 29  # number of that segment
+LIMIT_BIT: Final = 30  # bit address behind what has been unstuffed
+CHROMA_ROW_BYTES: Final = 31
+_GEOMETRY_WORDS: Final = 32
+
+# Words 32 to 79 are header.FIELDS. Then, in bytes from the beginning of the array, the parts of fixed size:
+HEADER: Final = _GEOMETRY_WORDS
+COMMON: Final = 8 * (HEADER + FIELDS)
+PLAN: Final = COMMON + 64
+FACTORS: Final = PLAN + MCU_BLOCKS * entropy.PLAN_BYTES
+FACTORS_BYTES: Final = 2 * 64  # of each component
+DC_TABLES: Final = FACTORS + 3 * FACTORS_BYTES
+AC_TABLES: Final = DC_TABLES + 3 * tables.DC_TABLE_BYTES
+TABLE_SCRATCH: Final = AC_TABLES + 3 * tables.AC_TABLE_BYTES
+SHORT_ROW: Final = TABLE_SCRATCH + tables.SCRATCH_BYTES
+IDCT_SCRATCH: Final = SHORT_ROW + 128
+DUMMY_GROUP: Final = IDCT_SCRATCH + idct.SCRATCH_BYTES
+_FIXED_BYTES: Final = DUMMY_GROUP + entropy.GROUP_BYTES
+
+assert entropy.COMMON_BYTES <= 64
+assert 3 * color.RUN <= 128
+
+
+def _up(value: int, unit: int) -> int:
+    return (value + unit - 1) // unit * unit
+
+
+def _layout(max_width: int, max_bytes: int) -> tuple[NDArray[np.int64], int]:
+    """The first words of a workspace and its size in words."""
+    width = _up(max(max_width, 16), 16)
+    groups = width // 128 + 2
+    # A row of MCUs has at most four rows of blocks as wide as the image: two of luma, one of each chroma (4:4:0).
+    sizes = {
+        TILES: (STRIP_ROWS * (width // 8 + 2) + 1) * entropy.TILE_BYTES,
+        COEFFICIENTS: STRIP_ROWS * 4 * groups * entropy.GROUP_BYTES,
+        PLANES: 3 * PLANE_ROWS * plane_stride(width),
+        CHROMA_ROWS: 3 * chroma_row_bytes(width),
+        BITS: HEAD_GUARD + _up(max_bytes, _LINE) + _TAIL_GUARD,
+    }
+    words = np.zeros(_GEOMETRY_WORDS, np.int64)
+    words[MAX_WIDTH] = width
+    words[MAX_BYTES] = max_bytes
+    position = _up(_FIXED_BYTES, _LINE)
+    for part, size in sizes.items():
+        words[part] = position
+        position = _up(position + size, _LINE)
+    words[END] = position
+    words[CHROMA_ROW_BYTES] = chroma_row_bytes(width)
+    return words, position // 8
+
+
+def plane_stride(width: int) -> int:
+    """Bytes from one row of a plane to the next: an odd multiple of 64, so that rows do not share cache sets."""
+    return (width + 127) // 128 * 128 + 320
+
+
+def chroma_row_bytes(width: int) -> int:
+    """Bytes of one upsampled chroma row, or of half as many int16 sums, with what runs read and write beyond it."""
+    return (width + 63) // 64 * 64 + 256
+
+
+def new_workspace(max_width: int, max_bytes: int) -> NDArray[np.int64]:
+    """Memory for one thread, good for images of up to ``max_width`` pixels across and files of up to ``max_bytes``.
+
+    About 350 bytes for each pixel of width, plus the bytes of a file.
+    """
+    words, size = _layout(max_width, max_bytes)
+    memory = np.zeros(size + _LINE // 8, np.int64)
+    skip = -(memory.ctypes.data // 8) % (_LINE // 8)
+    workspace = memory[skip : skip + size]
+    workspace[: len(words)] = words
+    return workspace
