@@ -122,7 +122,7 @@ def test_overrides_reach_defaults_lists_and_missing_sections():
     assert recipe.optimizer.lr == 1e-4
     assert recipe.train.ema is not None
     assert recipe.train.ema.decay == 0.9
-    assert recipe.schedule.model_dump() == {"name": "cosine", "warmup_epochs": 1, "warmup_start": 0.0, "final": 0.5}
+    assert recipe.schedule.model_dump() == {"name": "cosine", "warmup_epochs": 0.0, "warmup_start": 0.0, "final": 0.5}
     assert recipe.transforms.train == ({"RandomResizedCrop": {"scale": [0.5, 1]}}, "RandomHorizontalFlip")
     assert recipe.model.freeze == ("layer1.*",)
 
