@@ -67,6 +67,7 @@ class _Emitter:
 
     def __init__(self, builder: Any, lanes: int) -> None:
         self.b = builder
+        self.lanes = lanes
         self.wide = ir.VectorType(I32, lanes)
 
     def add(self, a: Any, b: Any) -> Any:
@@ -79,17 +80,35 @@ class _Emitter:
             return a
         return self.b.sub(_constant(b.type, 0) if a is None else a, b)
 
-    def mul(self, a: Any, factor: int) -> Any:
-        return None if a is None else self.b.mul(self.b.sext(a, self.wide), _constant(self.wide, factor))
+    def interleaved(self, a: Any, b: Any) -> Any:
+        """int16 vectors as one, a0 b0 a1 b1 ...; the pair as it is if one of them is zero."""
+        if a is None or b is None:
+            return a, b
+        order = [index for lane in range(self.lanes) for index in (lane, self.lanes + lane)]
+        return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, 2 * self.lanes), order))
+
+    def dot(self, pairs: Any, factor_a: int, factor_b: int) -> Any:
+        """int32 a x factor_a + b x factor_b of interleaved pairs.
+
+        LLVM knows this form: it becomes one pmaddwd (vpdpwssd with the addition that follows), or smull and smlal.
+        """
+        b = self.b
+        if isinstance(pairs, tuple):
+            vector, factor = (pairs[0], factor_a) if pairs[1] is None else (pairs[1], factor_b)
+            return b.mul(b.sext(vector, self.wide), _constant(self.wide, factor))
+        twice = ir.VectorType(I32, 2 * self.lanes)
+        products = b.mul(b.sext(pairs, twice), ir.Constant(twice, [factor_a, factor_b] * self.lanes))
+        halves = [ir.Constant(self.wide, list(range(first, 2 * self.lanes, 2))) for first in (0, 1)]
+        return b.add(*(b.shuffle_vector(products, products, half) for half in halves))
 
     def transform(self, x: list[Any], shift: int, offset: int) -> list[Any]:
-        """One pass of jidctint.c over eight int16 vectors; gives eight int32 vectors, shifted, plus ``offset``."""
-        b, add, sub, mul = self.b, self.add, self.sub, self.mul
-        if x[6] is None:
-            even_2, even_3 = mul(x[2], 4433), mul(x[2], 10703)
-        else:
-            z1 = mul(add(x[2], x[6]), 4433)
-            even_2, even_3 = add(z1, mul(x[6], -15137)), add(z1, mul(x[2], 6270))
+        """One pass of jidctint.c over eight int16 vectors; gives eight int32 vectors, shifted, plus ``offset``.
+
+        Sums are wrapped to 16 bits where libjpeg-turbo's vector code (jidctint-avx2.asm) has 16 bits, and nowhere else.
+        """
+        b, add, sub, dot = self.b, self.add, self.sub, self.dot
+        pairs = self.interleaved(x[2], x[6])
+        even_2, even_3 = dot(pairs, 4433, 4433 - 15137), dot(pairs, 4433 + 6270, 4433)
         rounding = _constant(self.wide, (1 << (shift - 1)) + (offset << shift))
         bits = _constant(self.wide, _CONST_BITS)
         even_0 = b.add(b.shl(b.sext(add(x[0], x[4]), self.wide), bits), rounding)
@@ -97,14 +116,12 @@ class _Emitter:
         t10, t13 = add(even_0, even_3), sub(even_0, even_3)
         t11, t12 = add(even_1, even_2), sub(even_1, even_2)
 
-        z1, z2 = mul(add(x[7], x[1]), -7373), mul(add(x[5], x[3]), -20995)
-        sum_3, sum_4 = add(x[7], x[3]), add(x[5], x[1])
-        z3 = add(mul(sum_3, 9633 - 16069), mul(sum_4, 9633))
-        z4 = add(mul(sum_3, 9633), mul(sum_4, 9633 - 3196))
-        p0 = add(mul(x[7], 2446), add(z1, z3))
-        p1 = add(mul(x[5], 16819), add(z2, z4))
-        p2 = add(mul(x[3], 25172), add(z2, z3))
-        p3 = add(mul(x[1], 12299), add(z1, z4))
+        pairs = self.interleaved(add(x[7], x[3]), add(x[5], x[1]))
+        z3, z4 = dot(pairs, 9633 - 16069, 9633), dot(pairs, 9633, 9633 - 3196)
+        pairs = self.interleaved(x[7], x[1])
+        p0, p3 = add(z3, dot(pairs, 2446 - 7373, -7373)), add(z4, dot(pairs, -7373, 12299 - 7373))
+        pairs = self.interleaved(x[5], x[3])
+        p1, p2 = add(z4, dot(pairs, 16819 - 20995, -20995)), add(z3, dot(pairs, -20995, 25172 - 20995))
         rows = [add(t10, p3), add(t11, p2), add(t12, p1), add(t13, p0)]
         rows += [sub(t13, p0), sub(t12, p1), sub(t11, p2), sub(t10, p3)]
         return [b.ashr(row, _constant(self.wide, shift)) for row in rows]

@@ -242,7 +242,7 @@ def decode_rectangle(
     result = place_rectangle(work, top, left, height, width)
     if result != OK:
         return result
-    if stride < 3 * width or (height - 1) * stride + 3 * width > out.size:
+    if stride < 3 * width or out.size < 3 * width or height - 1 > (out.size - 3 * width) // stride:
         return BAD_CALL
     source = address_of(data)
     by_index = index.size > 0 and work[ws.RESTART] == 0

@@ -1,0 +1,11 @@
+"""The kernels, compiled once for all tests of this room."""
+
+import pytest
+
+from fastload.jpeg.decoder import warm_up
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled():
+    """Every kernel is ready."""
+    warm_up()
