@@ -58,10 +58,13 @@ def _graph(task: Task, fused: bool) -> tuple[Any, Any]:
             )
     else:
         images = fn.decoders.image(files, device="cpu", output_type=types.RGB)
-        images = fn.resize(images, resize_shorter=pipeline.resize, **resize)
+        # Without subpixel_scale, and with the crop's place truncated, half of the images agree with torchvision to
+        # 0.2 grey levels; the others lie a pixel beside, because the longer side or the place was rounded otherwise.
+        images = fn.resize(images, resize_shorter=pipeline.resize, subpixel_scale=False, **resize)
     images = fn.crop_mirror_normalize(
         images,
         crop=(pipeline.size, pipeline.size),
+        rounding="truncate",
         mirror=mirror,
         dtype=_DTYPES[pipeline.dtype],
         output_layout="HWC" if pipeline.nhwc else "CHW",
