@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from fastload.convert import ConvertSummary, convert
 from fastload.demo.folder import DemoFolder, demo_folder
-from fastload.demo.render import RenderedData, available_cores, planned_data, render_data
+from fastload.demo.render import RenderedData, planned_data, render_data
 from fastload.demo.report import DemoReport, Feed
 from fastload.loader import Loader
 from fastload.recipe import Recipe, load_recipe
@@ -70,7 +68,7 @@ def run_demo(
         with _timed(phases, "feed"):
             feed = _feed(recipe, report)
         watcher = _Watcher(report)
-        with _timed(phases, "train"), _half_of_the_cores():
+        with _timed(phases, "train"):
             trained = train(recipe, progress=watcher)
         return _report(place, summaries=summaries, feed=feed, trained=trained, device=watcher.device, phases=phases)
 
@@ -152,21 +150,6 @@ def _feed(recipe: Recipe, report: OnProgress) -> Feed:
             cpu_seconds=time.process_time() - cpu_begin,
             num_workers=loader.num_workers,
         )
-
-
-@contextlib.contextmanager
-def _half_of_the_cores() -> Iterator[None]:
-    """Leaves the other half to the Loader's threads while torch trains on the processor.
-
-    OpenMP's threads wait for each other by spinning. With as many of them as cores beside the Loader's threads, two
-    busy cores trained on 13 images/s at 22 ms of processor time each; with half as many on 138, at 3 ms.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, available_cores() // 2)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Watcher(Progress):

@@ -154,6 +154,9 @@ class Train(Section):
     """Decides the initial weights, the order of the samples and every augmentation."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto takes a GPU where there is one; with torchrun each process takes the one of its local rank."""
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Threads that torch computes with when it trains on the CPU; null is OMP_NUM_THREADS, or half of the cores: the
+    other half decodes."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     """Autocast: auto is bf16 (fp16 with loss scaling on older cards) on CUDA and off on the CPU."""
     compile: bool = False

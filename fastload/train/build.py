@@ -29,6 +29,7 @@ from fastload.train.saving import Identity, resume_run
 from fastload.train.schedule import create_schedule, resolution_at
 from fastload.train.state import RunState
 from fastload.train.stepper import Precision, Stepper, choose_precision
+from fastload.train.threads import training_threads
 
 _INPUT_DTYPES: dict[Precision, str] = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -50,6 +51,7 @@ def train(recipe: Recipe, *, progress: Progress | None = None) -> TrainReport:
     with ExitStack() as stack:
         place = stack.enter_context(world(recipe.train.device))
         stack.enter_context(_backends(recipe, place))
+        stack.enter_context(training_threads(place.device, recipe.train.num_threads))
         return _train(recipe, place, progress or Progress(), stack)
 
 
