@@ -77,7 +77,7 @@ TABLE_SCRATCH: Final = AC_TABLES + 3 * tables.AC_TABLE_BYTES
 SHORT_ROW: Final = TABLE_SCRATCH + tables.SCRATCH_BYTES
 IDCT_SCRATCH: Final = SHORT_ROW + 128
 DUMMY_GROUP: Final = IDCT_SCRATCH + idct.SCRATCH_BYTES
-_FIXED_BYTES: Final = DUMMY_GROUP + entropy.GROUP_BYTES
+FIXED_BYTES: Final = DUMMY_GROUP + entropy.GROUP_BYTES
 
 assert entropy.COMMON_BYTES <= 64
 assert 3 * color.RUN <= 128
@@ -87,28 +87,26 @@ def _up(value: int, unit: int) -> int:
     return (value + unit - 1) // unit * unit
 
 
-def _layout(max_width: int, max_bytes: int) -> tuple[NDArray[np.int64], int]:
-    """The first words of a workspace and its size in words."""
-    width = _up(max(max_width, 16), 16)
-    groups = width // 128 + 2
-    # A row of MCUs has at most four rows of blocks as wide as the image: two of luma, one of each chroma (4:4:0).
-    sizes = {
-        TILES: (STRIP_ROWS * (width // 8 + 2) + 1) * entropy.TILE_BYTES,
+def part_sizes(max_width: int, max_bytes: int) -> dict[int, int]:
+    """Bytes of each part whose size depends on the capacity, by the word that says where it is."""
+    groups = max_width // 128 + 2
+    return {
+        TILES: (STRIP_ROWS * (max_width // 8 + 2) + 1) * entropy.TILE_BYTES,
+        # A row of MCUs has at most four rows of blocks as wide as the image: two of luma, one of each chroma (4:4:0).
         COEFFICIENTS: STRIP_ROWS * 4 * groups * entropy.GROUP_BYTES,
-        PLANES: 3 * PLANE_ROWS * plane_stride(width),
-        CHROMA_ROWS: 3 * chroma_row_bytes(width),
-        BITS: HEAD_GUARD + _up(max_bytes, _LINE) + _TAIL_GUARD,
+        PLANES: 3 * PLANE_ROWS * plane_stride(max_width),
+        CHROMA_ROWS: 3 * chroma_row_bytes(max_width),
+        BITS: HEAD_GUARD + max_bytes + _TAIL_GUARD,
     }
+
+
+def capacity_words(max_width: int, max_bytes: int) -> NDArray[np.int64]:
+    """The first words of a workspace, but for where its parts are."""
     words = np.zeros(_GEOMETRY_WORDS, np.int64)
-    words[MAX_WIDTH] = width
+    words[MAX_WIDTH] = max_width
     words[MAX_BYTES] = max_bytes
-    position = _up(_FIXED_BYTES, _LINE)
-    for part, size in sizes.items():
-        words[part] = position
-        position = _up(position + size, _LINE)
-    words[END] = position
-    words[CHROMA_ROW_BYTES] = chroma_row_bytes(width)
-    return words, position // 8
+    words[CHROMA_ROW_BYTES] = chroma_row_bytes(max_width)
+    return words
 
 
 def plane_stride(width: int) -> int:
@@ -126,9 +124,15 @@ def new_workspace(max_width: int, max_bytes: int) -> NDArray[np.int64]:
 
     About 350 bytes for each pixel of width, plus the bytes of a file.
     """
-    words, size = _layout(max_width, max_bytes)
-    memory = np.zeros(size + _LINE // 8, np.int64)
+    max_width = _up(max(max_width, 16), 16)
+    words = capacity_words(max_width, max_bytes)
+    position = _up(FIXED_BYTES, _LINE)
+    for part, size in part_sizes(max_width, max_bytes).items():
+        words[part] = position
+        position = _up(position + size, _LINE)
+    words[END] = position
+    memory = np.zeros((position + _LINE) // 8, np.int64)
     skip = -(memory.ctypes.data // 8) % (_LINE // 8)
-    workspace = memory[skip : skip + size]
+    workspace = memory[skip : skip + position // 8]
     workspace[: len(words)] = words
     return workspace
