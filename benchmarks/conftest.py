@@ -44,6 +44,7 @@ def _listed(config: pytest.Config, option: str, known: Any = None) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    config._load_before = round(os.getloadavg()[0], 2)  # type: ignore[attr-defined]
     name = config.getoption("--record")
     if name:
         # pytest-benchmark's own file and format, so that --benchmark-compare takes it.
@@ -92,6 +93,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], o
     arguments = [str(argument) for argument in config.invocation_params.args]
     output_json["command"] = " ".join(["pytest", *(_without_folders(argument) for argument in arguments)])
     output_json["absent"] = {name: entry.missing() for name, entry in PEERS.items() if entry.missing()}
+    output_json["load_before"] = config._load_before  # type: ignore[attr-defined]
     corpus = getattr(config, "_corpus", None)
     output_json["corpus"] = corpus.summary() if corpus is not None else None
 

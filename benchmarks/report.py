@@ -63,7 +63,7 @@ def _conditions(run: dict[str, Any]) -> str:
     lines = [
         f"- Machine: {machine['processor']} ({machine['family']}), {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, {', '.join(machine['vector_units'])}; {machine['system']}; "
-        f"load before the run {machine['load_before']}",
+        f"load before the run {run['load_before']}",
         f"- Python {machine['python']}; {versions}",
         f"- Commit {commit['id'][:12]}{' with changes' if commit.get('dirty') else ''}",
         f"- Command: `{run['command']}`",

@@ -36,7 +36,6 @@ def describe() -> dict[str, Any]:
         "architecture": platform.machine(),
         "vector_units": sorted(flags & {"avx2", "avx512bw", "avx512vbmi", "asimd", "sve"}),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 2),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),

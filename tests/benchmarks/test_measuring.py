@@ -234,7 +234,8 @@ def test_report_of_a_stored_run():
         "corpus": None,
         "absent": {"ffcv-q90": ["ffcv"]},
         "commit_info": {},
-        "machine_info": machine | {"load_before": 0.1, "python": "3.11", "versions": {"numpy": "2"}},
+        "load_before": 0.1,
+        "machine_info": machine | {"python": "3.11", "versions": {"numpy": "2"}},
         "benchmarks": [
             {"group": "g", "extra_info": loader | {"peer": p, "cpu_ms_per_image": c, "images_per_second": [100.0]}}
             for p, c in (("slow", [4.0, 5.0, 6.0]), ("fastload", [0.5, 0.5, 0.4]))
