@@ -1,9 +1,15 @@
 """Fixtures that every room's tests share: the real photographs, where they are at hand."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell that starts the tests in the background makes them, and so every process they start, ignore SIGINT. Tests of
+# Ctrl-C need it to count.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
