@@ -41,15 +41,22 @@ _memory = _Memory()
 
 
 def warm_up() -> None:
-    """Compiles every kernel of this room, or loads it from the cache; see fastload.jit.compile_once."""
-    compile_once("decoder", _call_each_kernel)
+    """Compiles the decoder, or loads it from the cache; see fastload.jit.compile_once."""
+    compile_once("decoder", _decode_nothing)
 
 
-def _call_each_kernel() -> None:
-    work = new_workspace(16, 16)
-    one = np.zeros(1, np.uint8)
-    decode_rectangle(one, 1, _NO_INDEX, 0, 0, 1, 1, one, 3, work)
-    note_tiles(one, 1, 1, np.zeros((1, 4), np.int64), work)
+def warm_up_indexer() -> None:
+    """The same for what build_index needs, which not every process does."""
+    compile_once("indexer", _index_nothing)
+
+
+def _decode_nothing() -> None:
+    nothing = np.zeros(1, np.uint8)
+    decode_rectangle(nothing, 1, _NO_INDEX, 0, 0, 1, 1, nothing, 3, new_workspace(16, 16))
+
+
+def _index_nothing() -> None:
+    note_tiles(np.zeros(1, np.uint8), 1, 1, np.zeros((1, ENTRY_FIELDS), np.int64), new_workspace(16, 16))
 
 
 def decode(
@@ -78,6 +85,7 @@ def decode(
     out = np.empty((height, width, 3), np.uint8)
     seek = _NO_INDEX if index is None else np.frombuffer(index, np.uint8)
     work = _memory.get(header.width + 16, source.size)
+    warm_up()
     result = decode_rectangle(source, source.size, seek, top, left, height, width, out.reshape(-1), 3 * width, work)
     if result != OK:
         raise DataError(describe(result))
@@ -102,6 +110,7 @@ def build_index(data: bytes | memoryview | NDArray[np.uint8], *, step: int = IND
     header = read_header(source)
     if not header.baseline or header.restart_interval:
         return b""
+    warm_up_indexer()
     across, down = header.sampling[0] if header.components == 3 else (1, 1)
     columns, rows = -(-header.width // (8 * across)), -(-header.height // (8 * down))
     entries = np.empty((rows * -(-columns // step) + 1, ENTRY_FIELDS), np.int64)

@@ -90,6 +90,8 @@ _AC_SHIFT = U64(64 - AC_BITS)
 _DC_SHIFT = U64(64 - DC_BITS)
 _AC_TAIL = U64(8 << AC_BITS)
 _DC_TAIL = U64(8 << DC_BITS)
+_AC_LENGTH = np.int64(AC_BITS)
+_DC_LENGTH = np.int64(DC_BITS)
 _BLOCK_DONE = U64(4 * 63)
 _END_OF_BLOCK = U64(END_OF_BLOCK)
 _RUN_OF_16 = U64(0xF0)
@@ -107,7 +109,7 @@ def _extend(top: Word, minus_size: Word) -> Word:
 @inlined
 def _slow_dc(window: Word, table: Word, damage: Word) -> Word:
     """The DC entry that is not in the table, as size << 8 | code length."""
-    found = find_long_code(window, table + _DC_TAIL, DC_BITS)
+    found = find_long_code(window, table + _DC_TAIL, _DC_LENGTH)
     if found == U0:
         store_u64(damage, 0, U1)
         return _16
@@ -117,7 +119,7 @@ def _slow_dc(window: Word, table: Word, damage: Word) -> Word:
 @inlined
 def _slow_ac(window: Word, position: Word, block: Word, table: Word, damage: Word) -> Word:
     """One AC symbol that is not in the table; returns the bits it takes and the position."""
-    found = find_long_code(window, table + _AC_TAIL, AC_BITS)
+    found = find_long_code(window, table + _AC_TAIL, _AC_LENGTH)
     if found == U0:
         store_u64(damage, 0, U1)
         return U1, _BLOCK_DONE
@@ -315,7 +317,10 @@ def decode_tile(common: Word, tile: Word) -> None:
 
 @inlined
 def decode_tiles(common: Word, tile: Word, tiles: Word) -> None:
-    """Decodes ``tiles`` >= 2 tiles, of at least one MCU each, whose records lie one after the other from ``tile``."""
+    """Decodes ``tiles`` >= 1 tiles, of at least one MCU each, whose records lie one after the other from ``tile``."""
+    if tiles == 1:
+        decode_tile(common, tile)
+        return
     end = move(tile, tiles * TILE_BYTES)
     pointer_a, window_a, valid_a, position_a, block_a, table_a, plan_a, column_a, tile_a = _begin_tile(common, tile)
     tile += _TILE_STEP

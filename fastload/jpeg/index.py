@@ -28,6 +28,8 @@ from fastload.jit import inlined
 from fastload.jpeg import workspace as ws
 from fastload.jpeg.bits import UNSTUFF_SLACK, unstuff
 from fastload.jpeg.entropy import (
+    COMMON_LIMIT,
+    READ_AHEAD,
     TILE_BYTES,
     TILE_END,
     TILE_EXPECTED_END,
@@ -137,8 +139,7 @@ def _read_entry(index: Word, work: Word, row: Word, tile: Word, predictors: Word
 def lay_tiles(index: Word, work: Word, data: Word, length: Word, first_row: Word, rows: Word) -> Word:
     """Unstuffs the bytes of the tiles of some rows that the rectangle needs, and writes the tiles' records.
 
-    Returns how many tiles there are, or minus one where the index cannot be true of these bytes. Bit addresses up to
-    work[LIMIT_BIT] hold bits of the file.
+    Returns how many tiles there are, or minus one where the index cannot be true of these bytes.
     """
     memory = address_of(work)
     step = signed(load_u8(index, STEP))
@@ -181,7 +182,7 @@ def lay_tiles(index: Word, work: Word, data: Word, length: Word, first_row: Word
             tile += 1
         # The byte in which the last tile ends is needed too, and may be stuffed.
         _, target = unstuff(move(data, position >> 3), move(data, min((position >> 3) + 2, length)), target)
-    work[ws.LIMIT_BIT] = signed(target << U3)
+    store_u64(memory, ws.COMMON + COMMON_LIMIT, move(target, READ_AHEAD))
     return tiles * rows
 
 

@@ -12,6 +12,8 @@ from fastload.jpeg.header import HORIZONTAL, VERTICAL
 from fastload.jpeg.idct import transform_group
 from fastload.jpeg.intrinsics import U64, Word, address_of, copy_64_bytes, load_u8, move, store_u8
 
+_ZERO, _ONE, _TWO = np.int64(0), np.int64(1), np.int64(2)
+
 
 @inlined
 def _plane_row(work: Word, component: Word, row: Word) -> Word:
@@ -55,18 +57,7 @@ def _repeat_edges(work: Word, rows: Word) -> None:
 
 
 @inlined
-def _keep_last_rows(work: Word, rows: Word) -> None:
-    """The last row of each plane becomes row 0 of the next strip, where chroma is interpolated between rows."""
-    for component in range(3):
-        down = work[ws.DOWN] if component == 0 else 1
-        source = _plane_row(work, component, 8 * rows * down)
-        target = _plane_row(work, component, np.int64(0))
-        for i in range(-ws.PLANE_LEFT, work[ws.STRIDE] - ws.PLANE_LEFT, 64):
-            copy_64_bytes(move(source, i), move(target, i))
-
-
-@inlined
-def _color_row(work: Word, y: Word, strip: Word, out: Word) -> None:
+def color_row(work: Word, y: Word, strip: Word, out: Word) -> None:
     """One row of the rectangle, ``y`` in pixels of the image; ``strip`` is the first row of MCUs in the planes."""
     memory = address_of(work)
     across = work[ws.ACROSS]
@@ -74,7 +65,7 @@ def _color_row(work: Word, y: Word, strip: Word, out: Word) -> None:
     left = work[ws.LEFT]
     width = U64(work[ws.WIDTH])
     short_row = move(memory, ws.SHORT_ROW)
-    luma = move(_plane_row(work, np.int64(0), y - strip * 8 * down + 1), left - work[ws.FIRST_COLUMN] * 8 * across)
+    luma = move(_plane_row(work, _ZERO, y - strip * 8 * down + 1), left - work[ws.FIRST_COLUMN] * 8 * across)
     if work[ws.COMPONENTS] == 1:
         spread_row(luma, out, width, short_row)
         return
@@ -99,8 +90,8 @@ def _color_row(work: Word, y: Word, strip: Word, out: Word) -> None:
             else:
                 upsample_down(near_row, far_row, U64(1 + (y & 1)), target, samples)
     if across == 1 and down == 1:
-        blue = move(_plane_row(work, np.int64(1), near - strip * 8 + 1), offset)
-        red = move(_plane_row(work, np.int64(2), near - strip * 8 + 1), offset)
+        blue = move(_plane_row(work, _ONE, near - strip * 8 + 1), offset)
+        red = move(_plane_row(work, _TWO, near - strip * 8 + 1), offset)
     else:
         blue = move(blue, left - first * across)
         red = move(blue, row_bytes)
@@ -108,10 +99,10 @@ def _color_row(work: Word, y: Word, strip: Word, out: Word) -> None:
 
 
 @inlined
-def color_strip(work: Word, strip: Word, rows: Word, out: Word, stride: Word) -> None:
-    """Writes the rows of the rectangle that the rows of MCUs from ``strip`` on complete.
+def rows_to_color(work: Word, strip: Word, rows: Word) -> Word:
+    """Which rows of the rectangle (in pixels of the image) the rows of MCUs from ``strip`` on complete.
 
-    ``out`` is the address of the rectangle's first pixel, ``stride`` the bytes from one of its rows to the next.
+    Call it once for each strip: it also gets chroma ready for color_row.
     """
     down = work[ws.DOWN]
     begin = strip * 8 * down
@@ -124,8 +115,19 @@ def color_strip(work: Word, strip: Word, rows: Word, out: Word, stride: Word) ->
             begin -= 1
         if strip + rows < work[ws.END_ROW]:
             end -= 1
-    top = work[ws.TOP]
-    for y in range(max(begin, top), min(end, top + work[ws.HEIGHT])):
-        _color_row(work, y, strip, move(out, (y - top) * stride))
-    if down == 2 and strip + rows < work[ws.END_ROW]:
-        _keep_last_rows(work, rows)
+    return max(begin, work[ws.TOP]), min(end, work[ws.TOP] + work[ws.HEIGHT])
+
+
+@inlined
+def keep_last_rows(work: Word, rows: Word) -> None:
+    """The last row of each plane becomes row 0 of the next strip, where chroma is interpolated between rows."""
+    down = work[ws.DOWN]
+    if down == 1:
+        return
+    last = 8 * rows * down
+    for component in range(3):
+        source = _plane_row(work, component, last)
+        target = _plane_row(work, component, _ZERO)
+        for i in range(-ws.PLANE_LEFT, work[ws.STRIDE] - ws.PLANE_LEFT, 64):
+            copy_64_bytes(move(source, i), move(target, i))
+        last = 8 * rows

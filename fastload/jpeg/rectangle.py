@@ -11,7 +11,6 @@ from fastload.jpeg import workspace as ws
 from fastload.jpeg.entropy import (
     COMMON_DAMAGE,
     COMMON_DUMMY,
-    COMMON_LIMIT,
     COMMON_PLAN,
     COMMON_PLAN_END,
     GROUP_BYTES,
@@ -22,9 +21,7 @@ from fastload.jpeg.entropy import (
     PLAN_PREDICTOR,
     PLAN_STEP,
     PLAN_TARGET,
-    READ_AHEAD,
     TILE_PREDICTORS,
-    decode_tile,
     decode_tiles,
 )
 from fastload.jpeg.idct import ZIGZAG
@@ -44,7 +41,7 @@ from fastload.jpeg.intrinsics import (
     store_u64,
     zero_64_bytes,
 )
-from fastload.jpeg.pixels import color_strip, transform_strip
+from fastload.jpeg.pixels import color_row, keep_last_rows, rows_to_color, transform_strip
 from fastload.jpeg.sequence import decode_run, open_scan, skip_segments
 from fastload.jpeg.status import BAD_CALL, BAD_DATA, BAD_INDEX, BAD_TABLE, MALFORMED, NO_ROOM, OK
 
@@ -53,6 +50,8 @@ for _function in (*header.PARSE_FUNCTIONS, ws.plane_stride):
 _parse = inlined(header.parse)
 _supported = inlined(header.supported)
 _ZIGZAG = np.array(ZIGZAG, np.int64)
+_ZERO = np.int64(0)
+_STRIP_ROWS = np.int64(ws.STRIP_ROWS)
 
 
 @inlined
@@ -183,36 +182,22 @@ def lay_plan(work: Word) -> None:
 
 
 @inlined
-def _decode_rows_by_index(data: Word, length: Word, index: Word, work: Word, row: Word, rows: Word) -> Word:
-    """Coefficients of the rectangle's part of some rows of MCUs; returns a status."""
-    memory = address_of(work)
-    tiles = lay_tiles(index, work, data, length, row, rows)
-    if tiles < 0:
-        return BAD_INDEX
-    common = move(memory, ws.COMMON)
-    store_i64(common, COMMON_LIMIT, (work[ws.LIMIT_BIT] >> 3) + READ_AHEAD)
-    first = move(memory, work[ws.TILES])
-    if tiles == 1:
-        decode_tile(common, first)
-    else:
-        decode_tiles(common, first, tiles)
-    return OK if check_tiles(work, tiles) else BAD_DATA
-
-
-@inlined
 def _decode_rows_in_sequence(end: Word, work: Word, row: Word, rows: Word) -> Word:
-    """The same without an index: what lies before the rectangle is decoded too, or skipped by restart markers."""
+    """Coefficients of some rows of MCUs without an index; False on damage.
+
+    What lies before the rectangle is decoded too, or skipped from one restart marker to another.
+    """
     columns = work[ws.MCU_COLUMNS]
     for i in range(rows):
         wanted = (row + i) * columns + work[ws.FIRST_COLUMN]
         if not skip_segments(work, end, wanted):
-            return BAD_DATA
+            return False
         before = wanted - work[ws.NEXT_MCU]
-        if not decode_run(work, end, before, -before, np.int64(0)):
-            return BAD_DATA
-        if not decode_run(work, end, work[ws.COLUMNS], np.int64(0), i * work[ws.ROW_BYTES]):
-            return BAD_DATA
-    return OK
+        if not decode_run(work, end, before, -before, _ZERO):
+            return False
+        if not decode_run(work, end, work[ws.COLUMNS], _ZERO, i * work[ws.ROW_BYTES]):
+            return False
+    return True
 
 
 @inlined
@@ -245,23 +230,32 @@ def decode_rectangle(
     if stride < 3 * width or out.size < 3 * width or height - 1 > (out.size - 3 * width) // stride:
         return BAD_CALL
     source = address_of(data)
+    end = move(source, length)
+    pixels = address_of(out)
+    common = move(address_of(work), ws.COMMON)
     by_index = index.size > 0 and work[ws.RESTART] == 0
-    if by_index:
-        if not check_index(address_of(index), index.size, work):
-            return BAD_INDEX
-    else:
+    if not by_index:
         open_scan(work, source)
+    elif not check_index(address_of(index), index.size, work):
+        return BAD_INDEX
     row = work[ws.FIRST_ROW]
     while row < work[ws.END_ROW]:
-        rows = min(ws.STRIP_ROWS, work[ws.END_ROW] - row)
+        rows = min(_STRIP_ROWS, work[ws.END_ROW] - row)
         _clear_coefficients(work, rows)
         if by_index:
-            result = _decode_rows_by_index(source, length, address_of(index), work, row, rows)
+            tiles = lay_tiles(address_of(index), work, source, length, row, rows)
+            if tiles < 0:
+                return BAD_INDEX
+            decode_tiles(common, move(address_of(work), work[ws.TILES]), tiles)
+            good = check_tiles(work, tiles)
         else:
-            result = _decode_rows_in_sequence(move(source, length), work, row, rows)
-        if result != OK or load_u64(address_of(work), ws.COMMON + COMMON_DAMAGE) != U0:
-            return BAD_DATA if result == OK else result
+            good = _decode_rows_in_sequence(end, work, row, rows)
+        if not good or load_u64(common, COMMON_DAMAGE) != U0:
+            return BAD_DATA
         transform_strip(work, rows)
-        color_strip(work, row, rows, address_of(out), stride)
+        first, behind = rows_to_color(work, row, rows)
+        for y in range(first, behind):
+            color_row(work, y, row, move(pixels, (y - top) * stride))
+        keep_last_rows(work, rows)
         row += rows
     return OK

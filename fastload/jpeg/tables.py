@@ -64,6 +64,9 @@ SCRATCH_BYTES = 8 << AC_BITS
 assert TAIL_BYTES <= 576
 
 _AC_BITS = U64(AC_BITS)
+# Typed, because a helper is compiled anew for every literal that it is called with.
+_AC_LENGTH, _DC_LENGTH = np.int64(AC_BITS), np.int64(DC_BITS)
+_NO, _YES = np.int64(0), np.int64(1)
 _AC_SIZE = U64(1 << AC_BITS)
 _DC_TABLE_END = U64(8 << DC_BITS)
 _END = U64(END_OF_BLOCK)
@@ -93,7 +96,7 @@ def _read_codes(spec: Word, tail: Word, bits: Word, scratch: Word, is_dc: Word) 
             return False
         for _ in range(codes):
             symbol = load_u8(spec, 17 + symbol_number)
-            if is_dc and symbol > U15:
+            if is_dc == _YES and symbol > U15:
                 return False
             store_u8(tail, SYMBOLS + symbol_number, symbol)
             if length <= bits:
@@ -176,7 +179,7 @@ def _pair_entry(i: Word, singles: Word) -> Word:
 @inlined
 def build_ac_table(spec: Word, table: Word, scratch: Word) -> Word:
     """Writes the AC_TABLE_BYTES of one table; False if the table in the file is not a valid code."""
-    if not _read_codes(spec, move(table, 8 << AC_BITS), AC_BITS, scratch, False):
+    if not _read_codes(spec, move(table, 8 << AC_BITS), _AC_LENGTH, scratch, _NO):
         return False
     for i in range(U0, _AC_SIZE):
         store_u64(table, (i << U3), _pair_entry(i, scratch))
@@ -186,7 +189,7 @@ def build_ac_table(spec: Word, table: Word, scratch: Word) -> Word:
 @inlined
 def build_dc_table(spec: Word, table: Word, scratch: Word) -> Word:
     """Writes the DC_TABLE_BYTES of one table; False if the table in the file is not a valid code."""
-    if not _read_codes(spec, move(table, 8 << DC_BITS), DC_BITS, scratch, True):
+    if not _read_codes(spec, move(table, 8 << DC_BITS), _DC_LENGTH, scratch, _YES):
         return False
     for i in range(U0, _DC_TABLE_END, U8):
         single = load_u64(scratch, i)

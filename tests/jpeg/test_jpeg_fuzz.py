@@ -6,6 +6,9 @@ The long job: ``FASTLOAD_FUZZ_INPUTS=1000000 FASTLOAD_FUZZ_SEED=1 pytest -m fuzz
 import io
 import os
 import random
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -167,13 +170,15 @@ def test_a_few_thousand_mutated_inputs():
 
 def test_guards_do_guard():
     """The test above can fail: one byte beyond ends a process."""
-    pid = os.fork()
-    if pid == 0:
-        os.close(2)
-        guarded = Guarded(100)
-        np.lib.stride_tricks.as_strided(guarded.empty(100, True), (101,))[100] = 1
-        os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    program = (
+        "import numpy as np; from tests.jpeg.guarded import Guarded; data = Guarded(100).empty(100, True)\n"
+        "np.lib.stride_tricks.as_strided(data, (100 + {},))[-1] = 1"
+    )
+    for beyond, signal_number in ((0, 0), (1, -signal.SIGSEGV)):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(beyond)], cwd=Path(__file__).parents[2], check=False
+        )
+        assert done.returncode == signal_number
 
 
 @pytest.mark.fuzz
