@@ -11,7 +11,13 @@ from fastload.cli.drawing import Bars, facts, print_json, print_tables
 
 
 def command(
-    src: Annotated[str, typer.Argument(help="Folder with one folder of images per class, or a folder of images.")],
+    src: Annotated[
+        str,
+        typer.Argument(
+            help="Folder with one folder of images per class, a folder of images, or ImageNet's val folder with its "
+            "labels beside it (LOC_val_solution.csv or imagenet_2012_validation_synset_labels.txt)."
+        ),
+    ],
     dst: Annotated[str, typer.Argument(help="Folder to write: new, empty, or holding this conversion unfinished.")],
     shard_size: Annotated[str, typer.Option(help="Source bytes in one shard: 256MiB, 1GB, a number.")] = "256MiB",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,

@@ -41,7 +41,8 @@ def convert(
     bytes; one that has finished does nothing.
 
     Args:
-        src: Class folders of images, or a folder of images without classes.
+        src: Class folders of images, a folder of images without classes, or ImageNet's flat validation folder with its
+            file of labels (see fastload.sources.ImageNetValSource).
         dst: The folder to write; new, empty, or holding this conversion unfinished or finished.
         shard_size: Source bytes in one shard ("256MiB", "1GB", a number of bytes).
         workers: Threads that decode; None takes one for each core that this process may use.

@@ -7,6 +7,7 @@ import os
 from fastload.errors import DataError
 from fastload.sources.base import Source
 from fastload.sources.image_folder import ImageFolderSource
+from fastload.sources.imagenet import ImageNetValSource, find_validation_labels
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
@@ -20,4 +21,5 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         raise DataError("there is nothing at this path; check it", path=place)
     if not os.path.isdir(place):
         raise DataError("expected a folder of class folders with images, but this is a file", path=place)
-    return ImageFolderSource(place)
+    labels = find_validation_labels(place)
+    return ImageFolderSource(place) if labels is None else ImageNetValSource(place, labels)
