@@ -21,7 +21,7 @@ from fastload.loader.delivery import MemoryFormat
 from fastload.loader.iteration import EpochIterator
 from fastload.loader.ledger import Ledger, LoaderStats
 from fastload.loader.machinery import Keeper
-from fastload.loader.options import default_num_workers, integer, one_of, place_among_ranks
+from fastload.loader.options import check_place, default_num_workers, integer, one_of, place_among_ranks
 from fastload.loader.plan import EpochPlan
 from fastload.loader.position import Position, Sequence, from_state, to_state
 from fastload.order import BatchPlan, GlobalOrder, LastBatch, OrderMode
@@ -36,9 +36,9 @@ class Loader:
     """Batches of decoded, augmented images, in an order that depends on (seed, epoch, global batch size) alone.
 
     Each ``iter(loader)`` begins the next epoch: the first is epoch 0, or what ``set_epoch`` said, or where a loaded
-    state stands; the one after it is the next, whether or not the first was read to its end. ``set_epoch`` is
-    therefore needed only where epochs are not simply counted. One iterator lives at a time: beginning another ends
-    the one before it.
+    state stands; the one after it is the next, whether or not the first was read to its end. An iterator that has
+    handed over no batch does not count (Lightning makes one to begin with). ``set_epoch`` is therefore needed only
+    where epochs are not simply counted. One iterator lives at a time: beginning another ends the one before it.
 
     Draws belong to sample numbers, and numbers to the order in which samples are stored. A folder and the shards that
     were converted from it hold the same samples, but where convert shuffled its writing the numbers differ, and with
@@ -64,7 +64,8 @@ class Loader:
             torchrun's local processes. Results do not depend on it.
         on_error: What becomes of a sample that cannot be delivered: "raise" raises DataError in ``next``; "skip" puts
             another sample in its place, chosen by (seed, epoch, sample), counts it and lists it in ``stats``.
-        rank: This process among world_size; both None: torchrun's RANK and WORLD_SIZE, or 0 of 1.
+        rank: This process among world_size; both None: torch.distributed's, if it is initialised, else torchrun's RANK
+            and WORLD_SIZE, else 0 of 1.
         world_size: Number of processes that share each global batch of batch_size x world_size.
         prefetch: Batches that the engine works on while the user works on one.
         memory_format: "channels_last" (as engines write it) or "contiguous", which costs a copy of each batch (on the
@@ -112,6 +113,7 @@ class Loader:
             default_num_workers() if num_workers is None else integer("num_workers", num_workers, at_least=1)
         )
         self._prefetch = integer("prefetch", prefetch, at_least=1)
+        self._place_given = rank is not None
         self.rank, self.world_size = place_among_ranks(rank, world_size)
         self.device = resolve_device(device)
         self._shuffle = shuffle
@@ -140,6 +142,7 @@ class Loader:
         self._next_epoch = 0
         self._position = Position(epoch=0, batch=0, transforms="")
         self._resume: Position | None = None
+        self._unread: Position | None = None  # where the last iterator began, until it hands over a batch
         self._iteration: weakref.ref[EpochIterator] | None = None
         self._closed = False
         self._keeper = Keeper()
@@ -174,9 +177,10 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """The next ``iter`` reads this epoch, from its beginning; where a loaded state stands in it, from there."""
         epoch = integer("epoch", epoch, at_least=0)
-        if self._resume is not None and self._resume.epoch == epoch:
+        standing, self._unread = self._resume or self._unread, None
+        self._resume = standing if standing is not None and standing.epoch == epoch else None
+        if self._resume is not None:
             return
-        self._resume = None
         self._next_epoch = epoch
         if self._active is None:
             self._position = Position(epoch=epoch, batch=0, transforms="")
@@ -188,8 +192,10 @@ class Loader:
     def __iter__(self) -> EpochIterator:
         if self._closed:
             raise FastloadError("this Loader was closed: make another one")
+        if not self._place_given:
+            check_place(self.rank, self.world_size)
         self._end_iteration("this iterator was ended because another one was begun on the same Loader")
-        position = self._resume or Position(epoch=self._next_epoch, batch=0, transforms="")
+        position = self._resume or self._unread or Position(epoch=self._next_epoch, batch=0, transforms="")
         digest = _digest(self._transforms)
         if position.batch and position.transforms != digest:
             raise ConfigError(
@@ -197,7 +203,7 @@ class Loader:
                 f"has ({self._transforms!r}): make it with those of the run that wrote the state; set_transforms may "
                 "change them from the next epoch on"
             )
-        self._resume = None
+        self._resume, self._unread = None, position
         self._next_epoch = position.epoch + 1
         self._position = Position(epoch=position.epoch, batch=position.batch, transforms=digest)
         self._ledger = Ledger(epoch=position.epoch, first_batch=position.batch)
@@ -242,6 +248,7 @@ class Loader:
             raise ConfigError(f"the state stands at batch {position.batch} of an epoch of {len(self)}: it is damaged")
         self._end_iteration("this iterator was ended because the Loader was sent to another position")
         self._resume = self._position = position
+        self._unread = None
         self._next_epoch = position.epoch
 
     def stats(self) -> LoaderStats:
@@ -292,6 +299,7 @@ class Loader:
         )
 
     def _move_to(self, epoch: int, batch: int) -> None:
+        self._unread = None
         self._position = Position(epoch=epoch, batch=batch, transforms=self._position.transforms if batch else "")
 
     def _end_iteration(self, reason: str) -> None:

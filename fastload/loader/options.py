@@ -6,6 +6,8 @@ import os
 from collections.abc import Collection
 from typing import Any
 
+import torch.distributed as dist
+
 from fastload.errors import ConfigError
 
 
@@ -30,7 +32,7 @@ def integer(name: str, value: Any, *, at_least: int) -> int:
 
 
 def place_among_ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Rank and world size: as given, else from torchrun's RANK and WORLD_SIZE, else 0 of 1.
+    """Rank and world size: as given, else of torch.distributed's process group, else as torchrun says, else 0 of 1.
 
     Raises:
         ConfigError: Only one of the two was given, or the rank is not below the world size.
@@ -39,12 +41,39 @@ def place_among_ranks(rank: int | None, world_size: int | None) -> tuple[int, in
         given, missing = ("rank", "world_size") if world_size is None else ("world_size", "rank")
         raise ConfigError(f"{given} was given without {missing}: give both, or neither to take them from torchrun")
     if rank is None or world_size is None:
-        rank, world_size = _from_environment("RANK", 0), _from_environment("WORLD_SIZE", 1)
+        rank, world_size = _process_group() or _from_torchrun()
     world_size = integer("world_size", world_size, at_least=1)
     rank = integer("rank", rank, at_least=0)
     if rank >= world_size:
         raise ConfigError(f"rank must be below world_size ({world_size}), not {rank}")
     return rank, world_size
+
+
+def check_place(rank: int, world_size: int) -> None:
+    """Raises ConfigError if a process group that was made since gives this process another rank or world size."""
+    group = _process_group()
+    if group is not None and group != (rank, world_size):
+        raise ConfigError(
+            f"this Loader was made as rank {rank} of {world_size}, before torch.distributed made this process rank "
+            f"{group[0]} of {group[1]}: make it afterwards (with Lightning, in train_dataloader), or give rank and "
+            "world_size"
+        )
+
+
+def _process_group() -> tuple[int, int] | None:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return None
+
+
+def _from_torchrun() -> tuple[int, int]:
+    world_size = _from_environment("WORLD_SIZE", 1)
+    if world_size > 1 and not os.environ.get("RANK"):  # Lightning's launcher: every process would be rank 0
+        raise ConfigError(
+            f"the environment variable WORLD_SIZE is {world_size}, but RANK is not set: make the Loader when "
+            "torch.distributed is initialised (with Lightning, in train_dataloader), or give rank and world_size"
+        )
+    return _from_environment("RANK", 0), world_size
 
 
 def default_num_workers() -> int:
