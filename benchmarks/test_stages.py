@@ -218,7 +218,7 @@ def test_resize(benchmark: BenchmarkFixture, pixels: list[NDArray[np.uint8]], cr
         for i, image in enumerate(pixels):
             row = (first + i) % _BATCH
             status |= resample_image(
-                padded[i], image.shape[0], image.shape[1], parameters[i], constants, slot, row, scratch
+                padded[i], *image.shape[:2], 0, 0, *image.shape[:2], parameters[i], constants, slot, row, scratch
             )
         return int(status)
 

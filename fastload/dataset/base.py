@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_NO_INDEX = np.zeros(0, np.uint8)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -83,6 +85,10 @@ class Dataset(ABC):
             DataError: The file is missing, shorter than the index says, does not match its checksum, or does not fit
                 into ``buffer``; with the sample's key and path.
         """
+
+    def seek_index(self, sample_id: int) -> NDArray[np.uint8]:
+        """The seek index of a sample's JPEG (see fastload.jpeg), uint8; empty where there is none."""
+        return _NO_INDEX
 
     @abstractmethod
     def key(self, sample_id: int) -> str:

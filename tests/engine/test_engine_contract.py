@@ -111,7 +111,7 @@ def test_failures_are_named_and_leave_the_others_alone(make_engine, files):
     for sample in (0, 1, 3, 4, 5):
         reference = pillow_reference(decoded(files[sample]), draws, sample, output)
         assert np.abs(slot[8 - sample].astype(int) - reference).max() <= 1
-    assert stats.counts()["decoder.turbo"] == 5
+    assert stats.counts()["decoder.fastload"] == 5
     assert stats.spans()["read"].items == 9
 
 
@@ -287,7 +287,7 @@ def test_spans_and_counters_name_every_stage(make_engine, files):
         ("plan", "read", "decode", "resize"), 20
     )
     assert all(span.seconds > 0 for span in spans.values())
-    assert stats.counts() == {"bytes.read": sum(map(len, files)), "decoder.turbo": 20}
+    assert stats.counts() == {"bytes.read": sum(map(len, files)), "decoder.fastload": 20}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from tests.engine.helpers import decoded, make_draws, make_output, make_slot, pi
 
 @jit.kernel
 def _exact_alone(pixels, height, width, parameters, constants, slot, visible, scratch):
-    resample_exact(pixels, height, width, parameters, constants, slot, 0, visible, scratch)
+    region = (0, 0, height, width)
+    resample_exact(pixels, height, width, region, parameters, constants, slot, 0, visible, scratch)
 
 
 def parameters_of(draws, row):
@@ -47,7 +48,9 @@ def resampled(pixels, draws, output, row=0, exact=False):
         visible = (0, output.height, 0, output.width)
         _exact_alone(padded(pixels), height, width, parameters_of(draws, row), constants, flat, visible, scratch)
     else:
-        status = resample_image(padded(pixels), height, width, parameters_of(draws, row), constants, flat, 0, scratch)
+        status = resample_image(
+            padded(pixels), height, width, 0, 0, height, width, parameters_of(draws, row), constants, flat, 0, scratch
+        )
         assert status == layout.DONE
     return slot[0]
 
@@ -260,12 +263,12 @@ def test_numbers_that_do_not_fit_are_answered_before_anything_is_touched():
     draws = make_draws([0], [(0, 0, 40, 40)], output)
     good = parameters_of(draws, 0)
     for height, width, row in ((41, 40, 0), (0, 40, 0), (40, -1, 0), (1, 65536, 0), (40, 40, 2), (40, 40, -1)):
-        answer = resample_image(pixels, height, width, good, constants, flat, row, scratch)
+        answer = resample_image(pixels, height, width, 0, 0, height, width, good, constants, flat, row, scratch)
         assert answer == layout.BUFFER_TOO_SMALL
     for column, number in ((0, -1.0), (2, 41.0), (2, np.nan), (1, np.inf), (3, 0.0), (1, 40.0)):
         bad = good.copy()
         bad[column] = number
-        assert resample_image(pixels, 40, 40, bad, constants, flat, 0, scratch) == layout.BOX_OUTSIDE
+        assert resample_image(pixels, 40, 40, 0, 0, 40, 40, bad, constants, flat, 0, scratch) == layout.BOX_OUTSIDE
     assert (slot == 0xA5).all()
 
 
@@ -294,7 +297,10 @@ def test_nothing_behind_the_declared_slack_is_read_or_written():
         constants, scratch = layout.make_constants(output), layout.make_scratch(output)
         flat = layout.flat_slot(slot.reshape(1, output.height, output.width, 3))
         assert (
-            resample_image(pixels, height, width, parameters_of(draws, 0), constants, flat, 0, scratch) == layout.DONE
+            resample_image(
+                pixels, height, width, 0, 0, height, width, parameters_of(draws, 0), constants, flat, 0, scratch
+            )
+            == layout.DONE
         )
 
 

@@ -17,6 +17,7 @@ from fastload.engine.cpu.crew import Crew
 from fastload.engine.cpu.job import Job, check_slot
 from fastload.engine.cpu.warm_up import warm_up
 from fastload.errors import ConfigError, FastloadError
+from fastload.jpeg import decoder
 from fastload.stats import Stats
 
 _MAX_OUTPUT_SIDE = 16_384
@@ -46,6 +47,7 @@ class CpuEngine(Engine):
         if num_workers < 1:
             raise ConfigError(f"num_workers must be at least 1, not {num_workers}")
         jit.compile_once("cpu engine", warm_up)
+        decoder.warm_up()
         self._output = output
         self._crew = Crew(dataset, output, num_workers, stats if stats is not None else Stats())
         # Threads know the crew, never the engine: so an abandoned engine is collected, and lets them go.

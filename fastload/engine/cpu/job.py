@@ -14,6 +14,7 @@ from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure, Request
 from fastload.engine.cpu.kernels.layout import PARAMETERS, STORAGE, Slot, flat_slot
+from fastload.engine.cpu.region import find_regions
 from fastload.errors import ConfigError
 
 
@@ -50,6 +51,7 @@ class Work:
     Attributes:
         ids, rows: Sample number and slot row of each item.
         parameters: float64 (n, PARAMETERS), one row per item (see kernels/layout.py).
+        regions: int64 (n, 4), top, left, height and width of the source pixels that each item needs.
         num_bytes: Size of each item's image file.
         slot: The slot as the kernels take it.
     """
@@ -57,6 +59,7 @@ class Work:
     ids: list[int]
     rows: list[int]
     parameters: NDArray[np.float64]
+    regions: list[list[int]]
     num_bytes: list[int]
     slot: Slot
 
@@ -99,4 +102,11 @@ def lay_out(request: Request, images: NDArray[Any], output: Output, dataset: Dat
     parameters = np.empty((count, PARAMETERS), np.float64)
     parameters[:, :4], parameters[:, 4:6], parameters[:, 6:8] = draws.box, draws.grid, draws.window[:, :2]
     parameters[:, 8] = draws.flip
-    return Work(draws.ids.tolist(), rows.tolist(), parameters, dataset.num_bytes(draws.ids).tolist(), flat_slot(images))
+    return Work(
+        ids=draws.ids.tolist(),
+        rows=rows.tolist(),
+        parameters=parameters,
+        regions=find_regions(parameters, output).tolist(),
+        num_bytes=dataset.num_bytes(draws.ids).tolist(),
+        slot=flat_slot(images),
+    )

@@ -24,4 +24,4 @@ def warm_up() -> None:
     parameters[2:6] = 2.0
     slot = flat_slot(np.zeros((1, 2, 2, 3), np.uint8))
     pixels = np.zeros(12 + SLACK, np.uint8)
-    resample_image(pixels, 2, 2, parameters, make_constants(output), slot, 0, make_scratch(output))
+    resample_image(pixels, 2, 2, 0, 0, 2, 2, parameters, make_constants(output), slot, 0, make_scratch(output))

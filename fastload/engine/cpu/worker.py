@@ -8,9 +8,9 @@ from time import perf_counter
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure
-from fastload.engine.cpu.decode import decode
+from fastload.engine.cpu.decode import Decoded, decode, decode_whole
 from fastload.engine.cpu.job import Job, Work, lay_out
-from fastload.engine.cpu.kernels.layout import DONE, make_constants
+from fastload.engine.cpu.kernels.layout import DONE, REGION_TOO_SMALL, make_constants
 from fastload.engine.cpu.kernels.resample import resample_image
 from fastload.engine.cpu.workspace import Workspace
 from fastload.errors import DataError
@@ -60,22 +60,37 @@ class Worker:
         num_bytes = self._dataset.read_into(work.ids[item], workspace.reserve_encoded(work.num_bytes[item]))
         read = perf_counter()
         seconds["read"] += read - start
-        height, width, decoder = decode(num_bytes, workspace)
+        sample_id = work.ids[item]
+        result = decode(num_bytes, self._dataset.seek_index(sample_id), work.regions[item], workspace)
         decoded = perf_counter()
         seconds["decode"] += decoded - read
-        parameters = work.parameters[item]
-        status = resample_image(
-            workspace.pixels, height, width, parameters, self._constants, work.slot, work.rows[item], workspace.scratch
-        )
+        status = self._resample(work, item, result)
+        if status == REGION_TOO_SMALL:  # not seen; the whole image then is enough
+            result = decode_whole(num_bytes, workspace)
+            status = self._resample(work, item, result)
         seconds["resize"] += perf_counter() - decoded
         counts["bytes.read"] += num_bytes
-        counts[f"decoder.{decoder}"] += 1
+        counts[f"decoder.{result.decoder}"] += 1
         if status != DONE:
-            box = ", ".join(f"{number:g}" for number in parameters[:4])
+            box = ", ".join(f"{number:g}" for number in work.parameters[item][:4])
             raise DataError(
-                f"the image has {width} x {height} pixels, its box ({box}) (top, left, height, width) lies outside: "
-                "the index does not fit the file"
+                f"the image has {result.image_width} x {result.image_height} pixels, its box ({box}) (top, left, "
+                "height, width) lies outside: the index does not fit the file"
             )
+
+    def _resample(self, work: Work, item: int, decoded: Decoded) -> int:
+        workspace = self._workspace
+        return resample_image(
+            workspace.pixels,
+            decoded.image_height,
+            decoded.image_width,
+            *decoded.region,
+            work.parameters[item],
+            self._constants,
+            work.slot,
+            work.rows[item],
+            workspace.scratch,
+        )
 
     def _failure(self, work: Work, item: int, error: DataError | OSError) -> Failure:
         sample_id = work.ids[item]

@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Output
 from fastload.engine.cpu.kernels.layout import MAX_PIXELS, MAX_SIDE, SLACK, make_scratch
 from fastload.errors import DataError
+from fastload.jpeg import workspace as jpeg_workspace
 
 # The largest image file that is read. MAX_PIXELS of 8-byte pixels, stored without compression, fit.
 MAX_FILE_BYTES: Final = 1 << 30
 _PAGE: Final = 1 << 16
+# Images and files up to this size are decoded by our own decoder (whose memory is 350 bytes for each pixel of width and
+# the bytes of the file); larger ones are left to libjpeg-turbo.
+_JPEG_WIDTH: Final = 16_384
+_JPEG_BYTES: Final = 1 << 26
 
 
 class Workspace:
@@ -23,12 +28,14 @@ class Workspace:
         encoded: uint8, holds the file that is being worked on.
         pixels: uint8, holds its decoded RGB pixels, height x width x 3, and at least SLACK bytes behind them.
         scratch: Memory of the resampling kernels.
+        jpeg: Memory of our JPEG decoder.
     """
 
     def __init__(self, output: Output) -> None:
         self.encoded: NDArray[np.uint8] = np.empty(0, np.uint8)
         self.pixels: NDArray[np.uint8] = np.empty(0, np.uint8)
         self.scratch = make_scratch(output)
+        self.jpeg: NDArray[np.int64] = jpeg_workspace.new_workspace(1024, 1 << 18)
 
     def reserve_encoded(self, num_bytes: int) -> NDArray[np.uint8]:
         """A buffer for a file of ``num_bytes``; DataError beyond MAX_FILE_BYTES."""
@@ -40,6 +47,14 @@ class Workspace:
 
     def reserve_pixels(self, height: int, width: int) -> NDArray[np.uint8]:
         """A buffer for an image; DataError before anything is allocated where its header asks for too much."""
+        self.check_size(height, width)
+        needed = height * width * 3 + SLACK
+        if self.pixels.size < needed:
+            self.pixels = np.empty(_rounded(needed), np.uint8)
+        return self.pixels
+
+    def check_size(self, height: int, width: int) -> None:
+        """DataError for an image of no pixels, or of more than are decoded."""
         if height < 1 or width < 1:
             raise DataError(f"the image has {width} x {height} pixels: nothing can be cut from it")
         if height * width > MAX_PIXELS or height > MAX_SIDE or width > MAX_SIDE:
@@ -47,10 +62,18 @@ class Workspace:
                 f"the header asks for {width} x {height} pixels, and at most {MAX_PIXELS:,} (and {MAX_SIDE:,} a side) "
                 "are decoded: the file is damaged or a decompression bomb"
             )
-        needed = height * width * 3 + SLACK
-        if self.pixels.size < needed:
-            self.pixels = np.empty(_rounded(needed), np.uint8)
-        return self.pixels
+
+    def grow_jpeg(self, width: int, num_bytes: int) -> bool:
+        """Makes room in ``jpeg`` for an image and a file of these sizes; False if they are too large.
+
+        Also False where there is that room already: the decoder asks for more only once.
+        """
+        has_width, has_bytes = int(self.jpeg[jpeg_workspace.MAX_WIDTH]), int(self.jpeg[jpeg_workspace.MAX_BYTES])
+        width, num_bytes = width + 16, num_bytes + 16  # an MCU more, for those that stand out at the right
+        if width > _JPEG_WIDTH or num_bytes > _JPEG_BYTES or (width <= has_width and num_bytes <= has_bytes):
+            return False
+        self.jpeg = jpeg_workspace.new_workspace(max(width, has_width), _rounded(max(num_bytes, has_bytes)))
+        return True
 
 
 def _rounded(num_bytes: int) -> int:

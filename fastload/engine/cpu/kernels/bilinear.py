@@ -122,6 +122,7 @@ def resample_bilinear(
     pixels: NDArray[np.uint8],
     height: int,
     width: int,
+    region: tuple[int, int, int, int],
     parameters: NDArray[np.float64],
     constants: Constants,
     slot: Slot,
@@ -131,8 +132,8 @@ def resample_bilinear(
 ) -> bool:
     """Writes output rows y0 to y1, columns x0 to x1 (``visible``) of one image to the slot from value ``start`` on.
 
-    Returns False, having written nothing, where the exact resampler is to do it: more than MAX_FAST_TAPS taps, or
-    less than a block of output rows or columns.
+    Returns False, having written nothing, where the exact resampler is to do it: more than MAX_FAST_TAPS taps, less
+    than a block of output rows or columns, or taps outside the region of which there are pixels.
     """
     y0, y1, x0, x1 = visible
     rows, columns = y1 - y0, x1 - x0
@@ -150,7 +151,7 @@ def resample_bilinear(
         return False
     flip = parameters[FLIP] != 0.0
     window_left = int(parameters[WINDOW_LEFT])
-    low_y, _ = _fill_table(
+    low_y, end_y = _fill_table(
         parameters[BOX_TOP], parameters[BOX_HEIGHT], grid_height, antialias, taps_y, top, bottom,
         int(parameters[WINDOW_TOP]) + y0, 1, rows, s.fast_first_y, s.fast_weights_y, s.fast_float,
     )  # fmt: skip
@@ -162,11 +163,16 @@ def resample_bilinear(
     used = 3 * (end_x - low_x)
     if (used + CHUNK) * 2 * BLOCK_ROWS > s.columns.size:
         return False
-    source = np.int64(pixels.ctypes.data) + (low_y * width + low_x) * 3
+    region_top, region_left, region_height, region_width = region
+    if low_y < region_top or end_y > region_top + region_height:
+        return False
+    if low_x < region_left or end_x > region_left + region_width:
+        return False
+    source = np.int64(pixels.ctypes.data) + ((low_y - region_top) * region_width + low_x - region_left) * 3
     for block in range(0, rows, BLOCK_ROWS):
         # The last block ends with the last row, and may so repeat rows of the one before.
         row = min(block, rows - BLOCK_ROWS)
-        _mix_block(source, width * 3, used, row, rows, taps_y, s)
+        _mix_block(source, region_width * 3, used, row, rows, taps_y, s)
         _finish_block(columns, taps_x, start + ((y0 + row) * numbers[OUT_WIDTH] + x0) * 3, constants, slot, s)
     return True
 

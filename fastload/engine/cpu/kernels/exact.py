@@ -60,9 +60,16 @@ def store_level(slot: Slot, constants: Constants, position: int, channel: int, l
 
 @jit.inlined
 def _column_taps(
-    parameters: NDArray[np.float64], constants: Constants, width: int, x0: int, x1: int, s: Scratch
-) -> None:
-    """Taps of output columns x0 to x1, packed one after the other."""
+    parameters: NDArray[np.float64],
+    constants: Constants,
+    width: int,
+    begin: int,
+    end: int,
+    x0: int,
+    x1: int,
+    s: Scratch,
+) -> bool:
+    """Taps of output columns x0 to x1, packed one after the other; whether all lie in source columns begin to end."""
     numbers = constants.numbers
     flip = parameters[FLIP] != 0.0
     left = int(parameters[WINDOW_LEFT])
@@ -80,9 +87,12 @@ def _column_taps(
             s.weights,
             s.column_weights[packed:],
         )
-        s.column_first[x] = first
+        if first < begin or first + count > end:
+            return False
+        s.column_first[x] = first - begin
         s.column_count[x] = count
         packed += count
+    return True
 
 
 @jit.inlined
@@ -114,20 +124,26 @@ def resample_exact(
     pixels: NDArray[np.uint8],
     height: int,
     width: int,
+    region: tuple[int, int, int, int],
     parameters: NDArray[np.float64],
     constants: Constants,
     slot: Slot,
     start: int,
     visible: tuple[int, int, int, int],
     s: Scratch,
-) -> None:
-    """Writes output rows y0 to y1, columns x0 to x1 (``visible``) of one image to the slot from value ``start`` on."""
+) -> bool:
+    """Writes output rows y0 to y1, columns x0 to x1 (``visible``) of one image to the slot from value ``start`` on.
+
+    Returns False where a tap lies outside the region of which there are pixels; the output is then not defined.
+    """
     y0, y1, x0, x1 = visible
+    region_top, region_left, region_height, region_width = region
     numbers = constants.numbers
     out_width = numbers[OUT_WIDTH]
     fine = numbers[FILTER] == BICUBIC_PLAIN
     fraction = _FRACTION if fine else 0
-    _column_taps(parameters, constants, width, x0, x1, s)
+    if not _column_taps(parameters, constants, width, region_left, region_left + region_width, x0, x1, s):
+        return False
     s.ring_rows[:] = -1
     for y in range(y0, y1):
         first, count = find_taps(
@@ -141,13 +157,15 @@ def resample_exact(
             s.weights,
             s.row_weights,
         )
+        if first < region_top or first + count > region_top + region_height:
+            return False
         for j in range(3 * x0, 3 * x1):
             s.sums[j] = _HALF << fraction
         for k in range(count):
             row = first + k
             kept = row % RING
             if s.ring_rows[kept] != row:
-                _resample_row(pixels, row * width * 3, x0, x1, kept * 3 * out_width, fine, s)
+                _resample_row(pixels, (row - region_top) * region_width * 3, x0, x1, kept * 3 * out_width, fine, s)
                 s.ring_rows[kept] = row
             weight = np.int64(s.row_weights[k])
             ring = s.ring[kept * 3 * out_width : (kept + 1) * 3 * out_width]
@@ -157,3 +175,4 @@ def resample_exact(
         for x in range(x0, x1):
             for channel in range(3):
                 store_level(slot, constants, out + 3 * x + channel, channel, clip(s.sums[3 * x + channel] >> fraction))
+    return True

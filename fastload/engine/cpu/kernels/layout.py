@@ -30,7 +30,7 @@ NEAREST, BILINEAR, BICUBIC, BICUBIC_PLAIN = 0, 1, 2, 3
 KIND_UINT8, KIND_FLOAT16, KIND_BFLOAT16, KIND_FLOAT32 = 0, 1, 2, 3
 
 # What a resampling kernel answers.
-DONE, BOX_OUTSIDE, BUFFER_TOO_SMALL = 0, 1, 2
+DONE, BOX_OUTSIDE, BUFFER_TOO_SMALL, REGION_TOO_SMALL = 0, 1, 2, 3
 
 # Source rows that the exact kernel keeps after the horizontal pass.
 RING: Final = 64

@@ -24,6 +24,7 @@ from fastload.engine.cpu.kernels.layout import (
     MAX_SIDE,
     OUT_HEIGHT,
     OUT_WIDTH,
+    REGION_TOO_SMALL,
     SLACK,
     WINDOW_LEFT,
     WINDOW_TOP,
@@ -58,6 +59,10 @@ def resample(
     pixels: NDArray[np.uint8],
     height: int,
     width: int,
+    top: int,
+    left: int,
+    region_height: int,
+    region_width: int,
     parameters: NDArray[np.float64],
     constants: Constants,
     slot: Slot,
@@ -66,13 +71,22 @@ def resample(
 ) -> int:
     """Crops, resamples, flips, scales and stores one decoded image as row ``row`` of a slot.
 
-    ``pixels`` holds height x width x 3 bytes, and SLACK more that may be read. Checks every number that an address
-    depends on before it is used. For use inside other kernels; returns DONE, BOX_OUTSIDE or BUFFER_TOO_SMALL.
+    ``pixels`` holds the pixels of a region of the image (of all of it, or of what engine/cpu/region.py says is
+    enough): region_height x region_width x 3 bytes, and SLACK more that may be read. Checks every number that an
+    address depends on before it is used. For use inside other kernels; returns DONE, BOX_OUTSIDE, REGION_TOO_SMALL or
+    BUFFER_TOO_SMALL.
     """
     numbers = constants.numbers
     out_height, out_width = numbers[OUT_HEIGHT], numbers[OUT_WIDTH]
-    if height < 1 or width < 1 or height > MAX_SIDE or width > MAX_SIDE or pixels.size < height * width * 3 + SLACK:
+    if height < 1 or width < 1 or height > MAX_SIDE or width > MAX_SIDE:
         return BUFFER_TOO_SMALL
+    if top < 0 or region_height < 1 or top > height - region_height:
+        return REGION_TOO_SMALL
+    if left < 0 or region_width < 1 or left > width - region_width:
+        return REGION_TOO_SMALL
+    if pixels.size < region_height * region_width * 3 + SLACK:
+        return BUFFER_TOO_SMALL
+    region = (top, left, region_height, region_width)
     # All but one of the three are empty: make_constants and flat_slot agree on which.
     values = slot.bytes1.size + slot.bytes2.size + slot.bytes4.size
     start = row * out_height * out_width * 3
@@ -88,11 +102,11 @@ def resample(
     if y0 > 0 or y1 < out_height or x0 > 0 or x1 < out_width:
         _fill_outside(constants, slot, start, visible, out_height, out_width)
     if numbers[FILTER] == BILINEAR and resample_bilinear(
-        pixels, height, width, parameters, constants, slot, start, visible, scratch
+        pixels, height, width, region, parameters, constants, slot, start, visible, scratch
     ):
         return DONE
-    resample_exact(pixels, height, width, parameters, constants, slot, start, visible, scratch)
-    return DONE
+    done = resample_exact(pixels, height, width, region, parameters, constants, slot, start, visible, scratch)
+    return DONE if done else REGION_TOO_SMALL
 
 
 @jit.inlined
@@ -110,6 +124,10 @@ def resample_image(
     pixels: NDArray[np.uint8],
     height: int,
     width: int,
+    top: int,
+    left: int,
+    region_height: int,
+    region_width: int,
     parameters: NDArray[np.float64],
     constants: Constants,
     slot: Slot,
@@ -117,4 +135,6 @@ def resample_image(
     scratch: Scratch,
 ) -> int:
     """``resample`` for callers in Python."""
-    return resample(pixels, height, width, parameters, constants, slot, row, scratch)
+    return resample(
+        pixels, height, width, top, left, region_height, region_width, parameters, constants, slot, row, scratch
+    )

@@ -1,0 +1,79 @@
+"""Which pixels of a source image its output depends on: all that need be decoded."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.augment.parameters import Output
+from fastload.engine.cpu.kernels.layout import (
+    BOX_HEIGHT,
+    BOX_LEFT,
+    BOX_TOP,
+    BOX_WIDTH,
+    GRID_HEIGHT,
+    GRID_WIDTH,
+    MAX_SIDE,
+    WINDOW_LEFT,
+    WINDOW_TOP,
+)
+
+# Pixels beyond the filter's reach on each side: rounding may move a tap by one.
+_MARGIN = 2
+# A box that was drawn in float64 may end an ulp or so behind a pixel's border.
+_ULPS = 1e-9
+
+
+def find_regions(parameters: NDArray[np.float64], output: Output) -> NDArray[np.int64]:
+    """Top, left, height and width in source pixels of the region that each row of parameters needs: int64 (n, 4).
+
+    Never less than the resampling kernels read (they check, and answer REGION_TOO_SMALL), and never more than the
+    pixels that the box touches. It depends on the drawn parameters alone, not on the image. A mirrored window covers
+    the same pixels.
+    """
+    top, bottom = _needed(
+        parameters[:, BOX_TOP],
+        parameters[:, BOX_HEIGHT],
+        parameters[:, GRID_HEIGHT],
+        parameters[:, WINDOW_TOP],
+        output.height,
+        output,
+    )
+    left, right = _needed(
+        parameters[:, BOX_LEFT],
+        parameters[:, BOX_WIDTH],
+        parameters[:, GRID_WIDTH],
+        parameters[:, WINDOW_LEFT],
+        output.width,
+        output,
+    )
+    return np.stack([top, left, bottom - top, right - left], axis=1)
+
+
+def _needed(
+    start: NDArray[np.float64],
+    length: NDArray[np.float64],
+    grid: NDArray[np.float64],
+    window: NDArray[np.float64],
+    size: int,
+    output: Output,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First pixel and end of the pixels that one axis needs."""
+    start, length = (np.nan_to_num(values, nan=0.0, posinf=MAX_SIDE, neginf=0.0) for values in (start, length))
+    lower = np.floor(start)
+    upper = np.maximum(np.ceil(start + length - _ULPS), lower + 1)
+    scale = length / grid
+    stretch = np.maximum(scale, 1.0) if output.antialias else np.ones_like(scale)
+    # Half of the filter's width in pixels, and the taps that the fast kernel reads wherever it stands.
+    reach = stretch * (2.0 if output.interpolation == "bicubic" else 1.0)
+    taps = np.ceil(2.0 * reach) + 1
+    first = np.clip(window, 0, grid - 1)
+    last = np.clip(window + size - 1, 0, grid - 1)
+    begin = np.floor(start + (first + 0.5) * scale - reach) - _MARGIN
+    end = np.ceil(start + (last + 0.5) * scale + reach) + _MARGIN
+    # Near a border the taps are moved inwards instead of being left out.
+    begin = np.maximum(np.minimum(begin, upper - taps), lower)
+    end = np.minimum(np.maximum(end, lower + taps), upper)
+    # Boxes that lie outside (or are no numbers) are refused later, by name: here they only have to be whole numbers.
+    first_pixel = begin.clip(0, MAX_SIDE).astype(np.int64)
+    return first_pixel, np.maximum(end.clip(0, MAX_SIDE + 1).astype(np.int64), first_pixel + 1)
