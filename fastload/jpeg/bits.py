@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from fastload.jit import inlined
-from fastload.jpeg.intrinsics import U0, U1, U2, U8, U64, U255, Word, load_u8, load_u64, store_u8, store_u64, unlikely
+from fastload.jpeg.intrinsics import (
+    U0,
+    U1,
+    U2,
+    U8,
+    U32,
+    U64,
+    U255,
+    Word,
+    copy_32_bytes,
+    load_u8,
+    load_u64,
+    low_bits,
+    store_u8,
+    trailing_zeros,
+)
 
-# unstuff writes whole words: so many bytes behind what it keeps are overwritten with anything.
-UNSTUFF_SLACK = 8
+# unstuff writes whole vectors: so many bytes behind what it keeps are overwritten with anything.
+UNSTUFF_SLACK = 32
 
 _ONES = U64(0x0101010101010101)
 _HIGHS = U64(0x8080808080808080)
@@ -19,35 +34,42 @@ def _has_ff(word: Word) -> Word:
 
 
 @inlined
-def unstuff(source: Word, end: Word, target: Word) -> Word:
+def unstuff(source: Word, end: Word, readable: Word, target: Word) -> Word:
     """Copies entropy-coded bytes from ``source`` up to ``end`` (addresses), without the 00 that follows each FF.
 
-    Stops before a marker (FF and anything but 00), or an FF that is the last byte. ``target`` takes at most
-    end - source + UNSTUFF_SLACK bytes. Returns the address behind the last byte read and the one behind the last byte
-    written.
+    Stops before a marker (FF and anything but 00), or an FF that is the last byte. Bytes up to ``readable`` >= end may
+    be read; ``target`` takes at most end - source + UNSTUFF_SLACK bytes. Returns the address behind the last byte that
+    counts and the one behind the last byte written that counts.
 
-    Eight bytes at a time with one test for an FF among them: 85 -> 18 us for an image.
+    32 bytes at a time, up to the first FF among them; one byte at a time takes five times as long.
     """
     while source < end:
-        stop = source + U8
-        if stop <= end:
-            word = load_u64(source, 0)
-            store_u64(target, 0, word)
-            if not unlikely(_has_ff(word)):
-                source += U8
-                target += U8
+        rest = end - source
+        if source + U32 <= readable:
+            found = copy_32_bytes(source, target)
+            if rest < U32:
+                found = low_bits(found, rest)
+            else:
+                rest = U32
+            if found == U0:
+                source += rest
+                target += rest
                 continue
-        else:
-            stop = end
-        while source < stop:
-            byte = load_u8(source, 0)
-            if byte == U255:
-                if source + U1 == end or load_u8(source, 1) != U0:
-                    return source, target
-                source += U1
-            store_u8(target, 0, byte)
+            before = trailing_zeros(found)
+        elif load_u8(source, 0) != U255:
+            store_u8(target, 0, load_u8(source, 0))
             source += U1
             target += U1
+            continue
+        else:
+            store_u8(target, 0, U255)
+            before = U0
+        source += before
+        target += before
+        if source + U1 == end or load_u8(source, 1) != U0:
+            return source, target
+        source += U2
+        target += U1
     return source, target
 
 

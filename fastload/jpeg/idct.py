@@ -227,15 +227,29 @@ def _greatest(_typing: Any, address: Any) -> Any:
     return types.int64(types.uint64), emit
 
 
+@intrinsic
+def _zero_row(_typing: Any, address: Any) -> Any:
+    """Zeros to one coefficient of the 16 blocks."""
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        store_lanes(builder, args[0], 0, ir.Constant(ir.VectorType(I16, LANES), [0] * LANES))
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), emit
+
+
 @inlined
 def transform_group(group: Word, factors: Word, scratch: Word, out: Word, stride: Word, blocks: Word) -> None:
     """Writes the pixels of one group of up to 16 blocks: 8 rows of 8 x 16 pixels (8 x 8 where ``blocks`` <= 8).
 
     ``factors``: address of 64 uint16, column by column; ``scratch``: address of SCRATCH_BYTES.
 
-    A block costs 13.8 ns, or 7 where the sixteen have coefficients in the upper left corner only.
+    A block costs 9 ns, or 5 where the sixteen have coefficients in the upper left corner only. What was not zero in the
+    group is zero again afterwards: cheaper here, where it is in the cache and known how far it reaches, than before the
+    next image (6 us).
     """
-    small = _greatest(move(group, _EXTENTS)) < _SMALL_EXTENT
+    extent = _greatest(move(group, _EXTENTS))
+    small = extent < _SMALL_EXTENT
     if blocks > 8:
         if small:
             for c in range(4):
@@ -257,3 +271,6 @@ def transform_group(group: Word, factors: Word, scratch: Word, out: Word, stride
             _columns_full_half(group, c, move(factors, 16 * c), scratch)
         for r in range(8):
             _rows_full_half(move(scratch, r * _EIGHT), move(out, r * stride))
+    for offset in range(0, (extent // 4 + 1) * _ROW_BYTES, _ROW_BYTES):
+        _zero_row(move(group, offset))
+    _zero_row(move(group, _EXTENTS))

@@ -53,6 +53,8 @@ from fastload.jpeg.intrinsics import (
     load_u64,
     low_bits,
     move,
+    shift_left,
+    shift_right_signed,
     signed,
     store_i64,
     store_u64,
@@ -96,15 +98,14 @@ def check_index(index: Word, size: Word, work: Word) -> Word:
 
 
 @inlined
-def _read_entry(index: Word, work: Word, row: Word, tile: Word, predictors: Word) -> Word:
+def _read_entry(index: Word, work: Word, row: Word, tile: Word, others: Word, entry_bits: Word, to: Word) -> Word:
     """Stores the three DC predictors before a tile at an address and returns its bit position.
 
-    The tile behind the last one of a row is the first of the next; the one behind the last row has no predictors
-    (what is stored there is left alone).
+    ``others``: tiles of a row behind its first; ``entry_bits``: bits of a packed entry. The tile behind the last one of
+    a row is the first of the next; the one behind the last row has no predictors (what is stored there is left alone).
     """
     components = work[ws.COMPONENTS]
     rows = work[ws.MCU_ROWS]
-    others = (work[ws.MCU_COLUMNS] - 1) // signed(load_u8(index, STEP))  # tiles of a row behind its first
     if tile > others:
         row += 1
         tile = 0
@@ -114,13 +115,10 @@ def _read_entry(index: Word, work: Word, row: Word, tile: Word, predictors: Word
     at = move(index, HEADER_BYTES + row * row_bytes)
     position = signed(load_u32(at, 0))
     for i in range(components):
-        store_i64(predictors, 8 * i, load_i16(at, 4 + 2 * i))
+        store_i64(to, 8 * i, load_i16(at, 4 + 2 * i))
     if tile == 0:
         return position
     position_bits = signed(load_u8(index, POSITION_BITS))
-    entry_bits = position_bits
-    for i in range(components):
-        entry_bits += signed(load_u8(index, DC_BITS + i))
     at = move(index, HEADER_BYTES + rows * row_bytes)
     bit = (row * others + tile - 1) * entry_bits
     position += signed(low_bits(load_u64(at, bit >> 3) >> unsigned(bit & 7), position_bits))
@@ -128,9 +126,8 @@ def _read_entry(index: Word, work: Word, row: Word, tile: Word, predictors: Word
     for i in range(components):
         dc_bits = signed(load_u8(index, DC_BITS + i))
         if dc_bits != 0:
-            unused = 64 - dc_bits
-            relative = signed(load_u64(at, bit >> 3) >> unsigned(bit & 7)) << unused >> unused
-            store_i64(predictors, 8 * i, load_i64(predictors, 8 * i) + relative)
+            top = shift_left(load_u64(at, bit >> 3) >> unsigned(bit & 7), unsigned(-dc_bits))
+            store_i64(to, 8 * i, load_i64(to, 8 * i) + shift_right_signed(top, unsigned(-dc_bits)))
             bit += dc_bits
     return position
 
@@ -146,21 +143,28 @@ def lay_tiles(index: Word, work: Word, data: Word, length: Word, first_row: Word
     columns = work[ws.MCU_COLUMNS]
     first_column = work[ws.FIRST_COLUMN]
     end_column = first_column + work[ws.COLUMNS]
-    tiles = (end_column - 1) // step + 1 - first_column // step
+    first_tile = first_column // step
+    tiles = (end_column - 1) // step + 1 - first_tile
+    others = (columns - 1) // step
+    entry_bits = signed(load_u8(index, POSITION_BITS))
+    for i in range(work[ws.COMPONENTS]):
+        entry_bits += signed(load_u8(index, DC_BITS + i))
     record = move(memory, work[ws.TILES])
     target = move(memory, work[ws.BITS] + ws.HEAD_GUARD)
     target_end = move(target, work[ws.MAX_BYTES])
+    data_end = move(data, length)
     for row in range(first_row, first_row + rows):
-        tile = first_column // step
-        position = _read_entry(index, work, row, tile, move(record, TILE_PREDICTORS))
+        tile = first_tile
+        position = _read_entry(index, work, row, tile, others, entry_bits, move(record, TILE_PREDICTORS))
         for _ in range(tiles):
-            end = _read_entry(index, work, row, tile + 1, move(record, TILE_EXPECTED_PREDICTORS))
+            expected = move(record, TILE_EXPECTED_PREDICTORS)
+            end = _read_entry(index, work, row, tile + 1, others, entry_bits, expected)
             if end < position or (end >> 3) >= length:
                 return np.int64(-1)
             source_end = move(data, end >> 3)
             if move(target, (end >> 3) - (position >> 3) + 4 + UNSTUFF_SLACK) > target_end:
                 return np.int64(-1)
-            stop, following = unstuff(move(data, position >> 3), source_end, target)
+            stop, following = unstuff(move(data, position >> 3), source_end, data_end, target)
             if stop != source_end:
                 return np.int64(-1)
             store_u64(record, TILE_START, (target << U3) + unsigned(position & 7))
@@ -181,7 +185,8 @@ def lay_tiles(index: Word, work: Word, data: Word, length: Word, first_row: Word
             position = end
             tile += 1
         # The byte in which the last tile ends is needed too, and may be stuffed.
-        _, target = unstuff(move(data, position >> 3), move(data, min((position >> 3) + 2, length)), target)
+        source_end = move(data, min((position >> 3) + 2, length))
+        _, target = unstuff(move(data, position >> 3), source_end, data_end, target)
     store_u64(memory, ws.COMMON + COMMON_LIMIT, move(target, READ_AHEAD))
     return tiles * rows
 

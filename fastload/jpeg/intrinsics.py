@@ -28,7 +28,7 @@ I64 = ir.IntType(64)
 
 U64 = np.uint64
 # Named, because each call U64(3) in a kernel is typed and lowered anew: half of the time that compilation took.
-U0, U1, U2, U3, U4, U7, U8, U15, U63, U64BITS, U255 = (U64(n) for n in (0, 1, 2, 3, 4, 7, 8, 15, 63, 64, 255))
+U0, U1, U2, U3, U4, U7, U8, U15, U32, U63, U255 = (U64(n) for n in (0, 1, 2, 3, 4, 7, 8, 15, 32, 63, 255))
 
 # What kernels take and give: uint64 and int64 (and arrays), which a type checker need not tell apart.
 Word = Any
@@ -154,6 +154,30 @@ def copy_64_bytes(_typing: Any, source: Any, target: Any) -> Any:
 
 
 @intrinsic
+def copy_32_bytes(_typing: Any, source: Any, target: Any) -> Any:
+    """32 bytes from one address to another; returns a uint64 whose bit i says whether byte i is FF."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        kind = ir.VectorType(I8, 32)
+        value = load_lanes(builder, args[0], 0, kind)
+        store_lanes(builder, args[1], 0, value)
+        found = builder.icmp_unsigned("==", value, ir.Constant(kind, [255] * 32))
+        return builder.zext(builder.bitcast(found, I32), I64)
+
+    return types.uint64(types.uint64, types.uint64), emit
+
+
+@intrinsic
+def trailing_zeros(_typing: Any, value: Any) -> Any:
+    """uint64 <- how many zero bits are below the lowest one of a value that is not 0."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(I1, 1))
+
+    return types.uint64(types.uint64), emit
+
+
+@intrinsic
 def shift_left(_typing: Any, value: Any, count: Any) -> Any:
     """value << (count mod 64): one shlx, where numba's << would add a test for counts of 64 and more."""
 
@@ -171,6 +195,16 @@ def shift_right(_typing: Any, value: Any, count: Any) -> Any:
         return builder.lshr(args[0], builder.and_(args[1], ir.Constant(I64, 63)))
 
     return types.uint64(types.uint64, types.uint64), emit
+
+
+@intrinsic
+def shift_right_signed(_typing: Any, value: Any, count: Any) -> Any:
+    """int64 <- the bits of a uint64 >> (count mod 64), copies of the highest from the left: one sarx."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.ashr(args[0], builder.and_(args[1], ir.Constant(I64, 63)))
+
+    return types.int64(types.uint64, types.uint64), emit
 
 
 @intrinsic

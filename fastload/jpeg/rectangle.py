@@ -201,10 +201,12 @@ def _decode_rows_in_sequence(end: Word, work: Word, row: Word, rows: Word) -> Wo
 
 
 @inlined
-def _clear_coefficients(work: Word, rows: Word) -> None:
+def _clear_coefficients(work: Word) -> None:
+    """Zeros where the last call gave up; transform_strip leaves zeros behind."""
     begin = move(address_of(work), work[ws.COEFFICIENTS])
-    for offset in range(0, rows * work[ws.ROW_BYTES], 64):
+    for offset in range(0, work[ws.DIRTY], 64):
         zero_64_bytes(move(begin, offset))
+    work[ws.DIRTY] = 0
 
 
 @kernel
@@ -238,10 +240,11 @@ def decode_rectangle(
         open_scan(work, source)
     elif not check_index(address_of(index), index.size, work):
         return BAD_INDEX
+    _clear_coefficients(work)
     row = work[ws.FIRST_ROW]
     while row < work[ws.END_ROW]:
         rows = min(_STRIP_ROWS, work[ws.END_ROW] - row)
-        _clear_coefficients(work, rows)
+        work[ws.DIRTY] = rows * work[ws.ROW_BYTES]
         if by_index:
             tiles = lay_tiles(address_of(index), work, source, length, row, rows)
             if tiles < 0:
@@ -253,6 +256,7 @@ def decode_rectangle(
         if not good or load_u64(common, COMMON_DAMAGE) != U0:
             return BAD_DATA
         transform_strip(work, rows)
+        work[ws.DIRTY] = 0
         first, behind = rows_to_color(work, row, rows)
         for y in range(first, behind):
             color_row(work, y, row, move(pixels, (y - top) * stride))

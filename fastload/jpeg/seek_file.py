@@ -96,6 +96,7 @@ class SeekFile:
 
     Attributes:
         data: uint8, the whole file; ``find`` says where in it an index is.
+        fits: Whether every index was made of the image that the data set has.
 
     Raises:
         DataError: The file is not a seek file of n samples, or is damaged.
@@ -103,6 +104,7 @@ class SeekFile:
     """
 
     data: NDArray[np.uint8]
+    fits: bool
 
     def __init__(self, path: str, crcs: NDArray[np.uint32]) -> None:
         self.path = path
@@ -110,7 +112,9 @@ class SeekFile:
             size = os.fstat(file.fileno()).st_size
             if size < _HEADER_BYTES:
                 raise DataError(f"expected a seek file of at least {_HEADER_BYTES} bytes, got {size}", path=path)
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            # Private to the process (nothing is ever written to it): numba would compile every kernel once more for
+            # arrays that cannot be written.
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.data = np.frombuffer(self._map, np.uint8)
         try:
             self._offsets, image_crcs, self._crcs = self._read_table(len(crcs))
@@ -120,6 +124,7 @@ class SeekFile:
         # 0: not looked at yet, 1: good, 2: not to be used. A byte each: threads may write the same one, never halves.
         self._known = np.where(image_crcs == crcs, 0, 2).astype(np.uint8)
         self._known[np.diff(self._offsets) == 0] = 2
+        self.fits = bool((image_crcs == crcs).all())
 
     def _read_table(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]:
         magic, version, _, samples, size, table_crc = _HEADER.unpack_from(self._map)

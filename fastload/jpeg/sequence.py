@@ -76,7 +76,7 @@ def open_segment(work: Word, end: Word) -> Word:
     work[ws.SEGMENT_END] = mcus if interval == 0 else min(mcus, work[ws.NEXT_MCU] + interval)
     source = unsigned(work[ws.NEXT_SOURCE])
     bits = move(memory, work[ws.BITS] + ws.HEAD_GUARD)
-    marker, bits_end = unstuff(source, end, bits)
+    marker, bits_end = unstuff(source, end, end, bits)
     # What a damaged segment reads behind its end is zeros, not what an earlier image left there.
     for i in range(0, 256, 8):
         store_u64(bits_end, i, U0)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fastload.jpeg import color, entropy, idct, tables
 from fastload.jpeg.header import FIELDS
 
-STRIP_ROWS: Final = 2  # rows of MCUs that are decoded together, at most
+STRIP_ROWS: Final = 3  # rows of MCUs that are decoded together, at most (1: 280 us, 2: 279, 3: 275)
 MCU_BLOCKS: Final = 6  # at most (4:2:0)
 PLANE_LEFT: Final = 64  # bytes before the first sample of a plane's row
 PLANE_ROWS: Final = STRIP_ROWS * 16 + 2  # with one that is kept from the strip before
@@ -63,9 +63,10 @@ NEXT_SOURCE: Final = 28  # address behind that marker
 SEGMENT: Final = 29  # number of that segment
 LIMIT_BIT: Final = 30  # bit address behind what has been unstuffed
 CHROMA_ROW_BYTES: Final = 31
-_GEOMETRY_WORDS: Final = 32
+DIRTY: Final = 32  # bytes of coefficients that a decoder gave up on may have left; all others are zero
+_GEOMETRY_WORDS: Final = 40
 
-# Words 32 to 79 are header.FIELDS. Then, in bytes from the beginning of the array, the parts of fixed size:
+# The next words are header.FIELDS. Then, in bytes from the beginning of the array, the parts of fixed size:
 HEADER: Final = _GEOMETRY_WORDS
 COMMON: Final = 8 * (HEADER + FIELDS)
 PLAN: Final = COMMON + 64
