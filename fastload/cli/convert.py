@@ -26,6 +26,9 @@ def command(
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Encode anew at this JPEG quality.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
     dali_labels: Annotated[bool, typer.Option("--dali-labels", help="Add labels as DALI reads them (.lbl).")] = False,
+    seek_index: Annotated[
+        bool, typer.Option("--seek-index/--no-seek-index", help="Write seek indexes: fast random crops, 2% more bytes.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Convert a folder of images to tar shards that fastload, WebDataset and DALI read.
@@ -46,6 +49,8 @@ def command(
             quality=quality,
             strict=strict,
             dali_labels=dali_labels,
+            seek_index=seek_index,
+            index_progress=lambda done, total: bars.update("indexing", done, total),
             progress=lambda done, total, skipped: bars.update(
                 "converting", done, total, f"{skipped} skipped" if skipped else ""
             ),

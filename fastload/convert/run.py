@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import PIL
@@ -14,6 +15,7 @@ from fastload.convert.production import Production, Progress, strict_error
 from fastload.convert.publish import publish
 from fastload.convert.summary import ConvertSummary, first_skipped, summarise
 from fastload.convert.workspace import Workspace, describe_difference
+from fastload.dataset.indexing import write_seek_indexes
 from fastload.dataset.manifest import MANIFEST_NAME, Manifest
 from fastload.dataset.sharded import ShardedDataset
 from fastload.errors import ConfigError, DataError
@@ -31,7 +33,9 @@ def convert(
     quality: int | None = None,
     strict: bool = False,
     dali_labels: bool = False,
+    seek_index: bool = True,
     progress: Progress | None = None,
+    index_progress: Callable[[int, int], None] | None = None,
 ) -> ConvertSummary:
     """Converts a folder of images to WebDataset shards with an index.
 
@@ -51,7 +55,10 @@ def convert(
         quality: Encodes every image anew at this JPEG quality, with the chroma sampling that it has.
         strict: Makes the first image that cannot be read an error in place of a line in conversion.jsonl.
         dali_labels: Adds a member .lbl (the label as 8 bytes, little-endian), which DALI reads.
+        seek_index: Writes shard-*.seek beside the shards, with which random crops are decoded several times faster
+            (2% more bytes, 0.6 ms of processor time an image); see also fastload.dataset.indexing.
         progress: Called in this thread with (done, total, skipped) images.
+        index_progress: Called in this thread with (done, total) images while seek indexes are written.
 
     Returns:
         The account: found = written + skipped.
@@ -82,6 +89,8 @@ def convert(
                 run = Production(source, options, workspace, workers or _cores(), strict, progress)
                 manifest = publish(workspace, source, run.parts(), conversion | {"software": software})
             workspace.remove()
+            if seek_index:
+                write_seek_indexes(destination, workers=workers, progress=index_progress)
     except OSError as error:
         raise DataError(
             f"the conversion cannot write: {error.strerror or error}; mend that (free space, permissions) and run it "

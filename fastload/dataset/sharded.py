@@ -15,6 +15,7 @@ from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.index import IndexTable, read_index
 from fastload.dataset.manifest import Manifest, read_manifest
 from fastload.dataset.reading import open_regular, read_range
+from fastload.dataset.seek import NO_INDEX, SeekFiles
 from fastload.errors import ConfigError, DataError
 
 Verify = Literal["first", "always", "never"]
@@ -68,6 +69,11 @@ class ShardedDataset(Dataset):
         self._most_descriptors = _descriptor_budget()
         self._lock = threading.Lock()
         self._closed = False
+        self._seek = SeekFiles(
+            [os.path.join(self.path, shard.name) for shard in self.manifest.shards],
+            self.shard_sizes(),
+            self._index.crc32,
+        )
 
     def _check_shards(self) -> None:
         for shard in self.manifest.shards:
@@ -143,6 +149,11 @@ class ShardedDataset(Dataset):
         """Checksums of the image files, shape as ids."""
         checksums: NDArray[np.uint32] = self._index.crc32[self._checked(ids)]
         return checksums
+
+    def seek_index(self, sample_id: int) -> NDArray[np.uint8]:
+        row = self._row(sample_id)
+        shard = int(self._index.shard[row])
+        return self._seek.index(shard, row) if 0 <= shard < len(self.manifest.shards) else NO_INDEX
 
     def read_into(self, sample_id: int, buffer: NDArray[np.uint8]) -> int:
         row = self._row(sample_id)
@@ -248,6 +259,8 @@ class ShardedDataset(Dataset):
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
             self._descriptors.clear()
+        if hasattr(self, "_seek"):
+            self._seek.close()
 
     def __del__(self) -> None:
         if hasattr(self, "_lock"):
