@@ -68,7 +68,6 @@ def _rounded_dot(builder: Any, a: Any, b: Any, factor_a: int, factor_b: int) -> 
         products = builder.mul(builder.sext(pairs, _INTS), ir.Constant(_INTS, [factor_a, factor_b] * (RUN // 2)))
         picks = [ir.Constant(ir.VectorType(I32, RUN // 2), list(range(odd, RUN, 2))) for odd in (0, 1)]
         total = builder.add(*(builder.shuffle_vector(products, products, pick) for pick in picks))
-        half = ir.VectorType(I32, RUN // 2)
         total = builder.add(total, _constant(ir.VectorType(I32, RUN // 2), 32768))
         halves.append(builder.bitcast(total, _SHORTS))
     # The high 16 bits of each sum, back in order.

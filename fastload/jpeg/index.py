@@ -12,7 +12,7 @@ Entries are the beginnings of tiles, runs of ``step`` MCUs of one row. As bytes,
     14  for each row: uint32 bit position, int16 DC predictor of each component
         then packed, for each row and each tile but the first: position relative to the row's, DC predictors relative
         to the row's, with the bits given above, the lowest bits first
-        then seven bytes of zeros, so that eight bytes can be loaded from any packed field
+        then eight bytes of zeros, so that eight bytes can be loaded where any packed field begins, even an empty one
 
 Bit positions count in the file as it is, stuffing included, from its first byte. An image of ImageNet takes about
 2.1 KB with a step of 8.
@@ -62,7 +62,7 @@ from fastload.jpeg.intrinsics import (
 )
 
 HEADER_BYTES: Final = 14
-PADDING: Final = 7
+PADDING: Final = 8
 STEP: Final = 0
 POSITION_BITS: Final = 1
 DC_BITS: Final = 2

@@ -10,6 +10,7 @@ import simplejpeg
 from fastload.errors import DataError
 from fastload.jpeg.decoder import INDEX_STEP, build_index, decode
 from fastload.jpeg.header import read_header
+from tests.jpeg.guarded import Guarded
 from tests.jpeg.pictures import SAMPLINGS, encode, picture
 
 DATA = encode(picture(200, 120), "4:2:0")
@@ -85,3 +86,15 @@ def test_random_bytes_as_an_index():
         lie = index[:14] + rng.randbytes(len(index) - 14)
         with pytest.raises(DataError):
             decode(DATA, index=lie)
+
+
+def test_an_index_whose_fields_have_no_bits_is_not_read_beyond_its_end():
+    """Found by the long mutation job: with widths of zero, entries were loaded from one byte behind the padding."""
+    index = build_index(DATA)
+    rows = struct.unpack_from("<H", index, 8)[0]
+    lie = index[:1] + bytes(4) + index[5 : 14 + 10 * rows]
+    memory = Guarded(1000)
+    for padding in range(12):
+        seek = memory.holding(lie + bytes(padding), at_end=True)
+        with pytest.raises(DataError):
+            decode(DATA, index=seek)
