@@ -2,19 +2,20 @@
 
 For everybody::
 
-    from fastload.jpeg.header import read_header          # JpegHeader: sizes, sampling, what our decoder takes
-    from fastload.jpeg.decoder import build_index         # bytes of one file -> its seek index (bytes)
-    from fastload.jpeg.decoder import decode              # convenience in Python: array of the rectangle's pixels
+    from fastload.jpeg.header import read_header              # JpegHeader: sizes, sampling, what our decoder takes
+    from fastload.jpeg.decoder import build_index, decode     # bytes -> seek index; bytes -> pixels of a rectangle
+    from fastload.jpeg.seek_file import SeekFile, write_seek_file   # the indexes of a shard
 
-For an engine, everything about one image in one call without the interpreter's lock, from a kernel of its own::
+For an engine, everything about one image in one call without the interpreter's lock::
 
-    from fastload.jpeg.rectangle import decode_rectangle  # inlined function, callable from kernels only
-    from fastload.jpeg.workspace import new_workspace     # int64 array, one per thread
-    from fastload.jpeg import status                      # OK, is_unsupported(), describe()
+    from fastload.jpeg.decoder import warm_up                 # compiles, once on a machine
+    from fastload.jpeg.rectangle import decode_rectangle      # a kernel, to be called from kernels or from Python
+    from fastload.jpeg.workspace import new_workspace         # int64 array, one for each thread
+    from fastload.jpeg import status                          # OK, is_unsupported(), describe()
 
     status = decode_rectangle(data, length, index, top, left, height, width, out, stride, workspace)
 
-    data       uint8[::1], holds the file in its first ``length`` bytes (at most workspace's max_bytes)
+    data       uint8[::1], holds the file in its first ``length`` bytes (at most the workspace's max_bytes)
     index      uint8[::1], what build_index made of this very file; an empty array if there is none
     top, left, height, width   int64, the rectangle in pixels of the image as stored
     out        uint8[::1], takes RGB rows of 3 x width bytes, each ``stride`` bytes after the one before; no byte that
@@ -23,4 +24,8 @@ For an engine, everything about one image in one call without the interpreter's 
 
 The answer is status.OK, or the reason why libjpeg-turbo has to decode this image (``out`` may hold anything then).
 Nothing outside ``out`` and ``workspace`` is ever written, nothing outside the arguments read, whatever the bytes are.
+The pixels are libjpeg-turbo's, bit for bit (islow transform, "fancy" upsampling).
+
+The journey of a byte: header -> tables -> bits -> entropy (index or sequence say where to begin) -> idct -> color;
+pixels and rectangle hold the stages together, workspace is the memory that all of them work in.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Final
 
@@ -40,11 +41,13 @@ class _Memory(threading.local):
 _memory = _Memory()
 
 
+@functools.cache
 def warm_up() -> None:
     """Compiles the decoder, or loads it from the cache; see fastload.jit.compile_once."""
     compile_once("decoder", _decode_nothing)
 
 
+@functools.cache
 def warm_up_indexer() -> None:
     """The same for what build_index needs, which not every process does."""
     compile_once("indexer", _index_nothing)
@@ -110,9 +113,9 @@ def build_index(data: bytes | memoryview | NDArray[np.uint8], *, step: int = IND
     header = read_header(source)
     if not header.baseline or header.restart_interval:
         return b""
-    warm_up_indexer()
     across, down = header.sampling[0] if header.components == 3 else (1, 1)
     columns, rows = -(-header.width // (8 * across)), -(-header.height // (8 * down))
+    warm_up_indexer()
     entries = np.empty((rows * -(-columns // step) + 1, ENTRY_FIELDS), np.int64)
     result = note_tiles(source, source.size, step, entries, _memory.get(header.width + 16, source.size))
     if result != OK:

@@ -47,7 +47,7 @@ def note_tiles(data: Word, length: Word, step: Word, entries: Word, work: Word) 
     memory = address_of(work)
     tile = move(memory, work[ws.TILES])
     kept = signed(move(memory, work[ws.BITS] + ws.HEAD_GUARD))
-    position = move(source, work[ws.HEADER + SCAN])
+    position = move(source, work[SCAN])
     column = columns
     for number in range(entries.shape[0]):
         bit = load_i64(tile, TILE_END)

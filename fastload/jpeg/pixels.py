@@ -33,8 +33,8 @@ def transform_strip(work: Word, rows: Word) -> None:
     for row in range(rows):
         for component in range(work[ws.COMPONENTS]):
             factors = move(memory, ws.FACTORS + ws.FACTORS_BYTES * component)
-            blocks = columns * work[ws.HEADER + HORIZONTAL + component]
-            down = work[ws.HEADER + VERTICAL + component]
+            blocks = columns * work[HORIZONTAL + component]
+            down = work[VERTICAL + component]
             for block_row in range(down):
                 out = _plane_row(work, component, 1 + 8 * (row * down + block_row))
                 for block in range(0, blocks, 16):

@@ -43,7 +43,7 @@ from fastload.jpeg.intrinsics import (
 @inlined
 def open_scan(work: Word, data: Word) -> None:
     """Puts the decoder before the first segment of the scan in the file at the address ``data``."""
-    work[ws.NEXT_SOURCE] = signed(data) + work[ws.HEADER + SCAN]
+    work[ws.NEXT_SOURCE] = signed(data) + work[SCAN]
     work[ws.SEGMENT] = 0
     work[ws.NEXT_MCU] = 0
     work[ws.SEGMENT_END] = 0

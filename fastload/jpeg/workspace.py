@@ -17,8 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.jpeg import color, entropy, idct, tables
-from fastload.jpeg.header import FIELDS
+from fastload.jpeg import color, entropy, header, idct, tables
 
 STRIP_ROWS: Final = 3  # rows of MCUs that are decoded together, at most (1: 280 us, 2: 279, 3: 275)
 MCU_BLOCKS: Final = 6  # at most (4:2:0)
@@ -28,47 +27,48 @@ HEAD_GUARD: Final = 64
 _TAIL_GUARD: Final = 512
 _LINE: Final = 64  # bytes
 
-# The first words of the array. Where the parts are whose size depends on the capacity, in bytes from its beginning:
-MAX_WIDTH: Final = 0  # pixels
-MAX_BYTES: Final = 1  # of a file
-TILES: Final = 2
-COEFFICIENTS: Final = 3
-PLANES: Final = 4
-CHROMA_ROWS: Final = 5  # two upsampled rows and one of sums
-BITS: Final = 6
-END: Final = 7
-# then the image and the rectangle that are being decoded:
-COMPONENTS: Final = 8
-ACROSS: Final = 9  # blocks of luma in an MCU, horizontally
-DOWN: Final = 10  # and vertically
-MCU_COLUMNS: Final = 11
-MCU_ROWS: Final = 12
-IMAGE_WIDTH: Final = 13
-IMAGE_HEIGHT: Final = 14
-RESTART: Final = 15
-TOP: Final = 16  # of the rectangle, pixels
-LEFT: Final = 17
-HEIGHT: Final = 18
-WIDTH: Final = 19
-FIRST_COLUMN: Final = 20  # of the MCUs that the rectangle needs
-COLUMNS: Final = 21
-FIRST_ROW: Final = 22
-END_ROW: Final = 23
-STRIDE: Final = 24  # bytes from one row of a plane to the next
-ROW_BYTES: Final = 25  # coefficients of one row of MCUs
+# The first words of the array are the fields of the image's header (header.parse), of which these are used most:
+COMPONENTS: Final = header.COMPONENTS
+ACROSS: Final = header.HORIZONTAL  # blocks of luma in an MCU, horizontally
+DOWN: Final = header.VERTICAL  # and vertically
+IMAGE_WIDTH: Final = header.WIDTH
+IMAGE_HEIGHT: Final = header.HEIGHT
+RESTART: Final = header.RESTART
+# then the capacity, and where the parts are whose size depends on it, in bytes from the beginning of the array:
+MAX_WIDTH: Final = 48  # pixels
+MAX_BYTES: Final = 49  # of a file
+TILES: Final = 50
+COEFFICIENTS: Final = 51
+PLANES: Final = 52
+CHROMA_ROWS: Final = 53  # two upsampled rows and one of sums
+BITS: Final = 54
+CHROMA_ROW_BYTES: Final = 55
+# then the rectangle that is being decoded:
+MCU_COLUMNS: Final = 56
+MCU_ROWS: Final = 57
+TOP: Final = 58  # pixels
+LEFT: Final = 59
+HEIGHT: Final = 60
+WIDTH: Final = 61
+FIRST_COLUMN: Final = 62  # of the MCUs that the rectangle needs
+COLUMNS: Final = 63
+FIRST_ROW: Final = 64
+END_ROW: Final = 65
+STRIDE: Final = 66  # bytes from one row of a plane to the next
+ROW_BYTES: Final = 67  # coefficients of one row of MCUs
+DIRTY: Final = 68  # bytes of coefficients that a decoder gave up on may have left; all others are zero
 # and where a sequential decoder is (sequence.py):
-NEXT_MCU: Final = 26
-SEGMENT_END: Final = 27  # number of the MCU behind the last one before the next restart marker
-NEXT_SOURCE: Final = 28  # address behind that marker
-SEGMENT: Final = 29  # number of that segment
-LIMIT_BIT: Final = 30  # bit address behind what has been unstuffed
-CHROMA_ROW_BYTES: Final = 31
-DIRTY: Final = 32  # bytes of coefficients that a decoder gave up on may have left; all others are zero
-_GEOMETRY_WORDS: Final = 40
+NEXT_MCU: Final = 69
+SEGMENT_END: Final = 70  # number of the MCU behind the last one before the next restart marker
+NEXT_SOURCE: Final = 71  # address behind that marker
+SEGMENT: Final = 72  # number of that segment
+LIMIT_BIT: Final = 73  # bit address behind what has been unstuffed
+_WORDS: Final = 80
+assert header.FIELDS == MAX_WIDTH
+assert LIMIT_BIT < _WORDS
 
-# The next words are header.FIELDS. Then, in bytes from the beginning of the array, the parts of fixed size:
-HEADER: Final = _GEOMETRY_WORDS
-COMMON: Final = 8 * (HEADER + FIELDS)
+# Then, in bytes from the beginning of the array, the parts of fixed size:
+COMMON: Final = 8 * _WORDS
 PLAN: Final = COMMON + 64
 FACTORS: Final = PLAN + MCU_BLOCKS * entropy.PLAN_BYTES
 FACTORS_BYTES: Final = 2 * 64  # of each component
@@ -102,8 +102,8 @@ def part_sizes(max_width: int, max_bytes: int) -> dict[int, int]:
 
 
 def capacity_words(max_width: int, max_bytes: int) -> NDArray[np.int64]:
-    """The first words of a workspace, but for where its parts are."""
-    words = np.zeros(_GEOMETRY_WORDS, np.int64)
+    """The first words of a workspace, without the places of its parts."""
+    words = np.zeros(_WORDS, np.int64)
     words[MAX_WIDTH] = max_width
     words[MAX_BYTES] = max_bytes
     words[CHROMA_ROW_BYTES] = chroma_row_bytes(max_width)
@@ -131,7 +131,6 @@ def new_workspace(max_width: int, max_bytes: int) -> NDArray[np.int64]:
     for part, size in part_sizes(max_width, max_bytes).items():
         words[part] = position
         position = _up(position + size, _LINE)
-    words[END] = position
     memory = np.zeros((position + _LINE) // 8, np.int64)
     skip = -(memory.ctypes.data // 8) % (_LINE // 8)
     workspace = memory[skip : skip + position // 8]

@@ -1,6 +1,8 @@
 """Pixels: every rectangle of every kind of file equals libjpeg-turbo's, and nothing else is touched."""
 
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -98,6 +100,21 @@ def test_noise_that_overflows_every_stage(sampling):
     check(bytes(data), [(0, 0, 64, 64), (5, 9, 40, 30)])
 
 
+def test_a_table_that_follows_a_broken_one_is_built():
+    """Tables are kept from one file to the next; one that was refused must not be taken for built."""
+    data = encode(picture(40, 40), "grey")
+    header = read_header(data)
+    broken = bytearray(data)
+    broken[header.ac_tables[0] + 1] = 2  # two codes of one bit: one of them consists of ones
+    broken[header.ac_tables[0] + 2] -= 2
+    for file in (data, bytes(broken), data, bytes(broken), bytes(broken), data):
+        if file == data:
+            check(file, [(0, 0, 40, 40)])
+        else:
+            with pytest.raises(DataError, match="Huffman"):
+                decode(file)
+
+
 def test_quantisation_tables_of_16_bits():
     data = encode(picture(64, 48), "grey", quality=30)
     header = read_header(data)
@@ -165,6 +182,24 @@ def test_rectangles_that_cannot_be_are_refused(top, left, height, width, stride,
     result = decode_rectangle(data, len(data), NO_INDEX, top, left, height, width, out, stride, work)
     assert result == status.BAD_CALL
     assert (out == 7).all()
+
+
+def test_threads_decode_at_the_same_time_without_the_interpreters_lock(imagenet_sample):
+    """Eight threads, one workspace each; while they decode, this thread goes on running Python."""
+    files = [file.read_bytes() for file in sorted(imagenet_sample.glob("*/*.JPEG"))[:48]]
+    references = [simplejpeg.decode_jpeg(data) for data in files]
+
+    def work(number: int) -> bool:
+        return all(np.array_equal(decode(files[i]), references[i]) for i in range(number % 4, 48, 4))
+
+    ticks = 0
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(work, number) for number in range(16)]
+        while not all(future.done() for future in futures):
+            ticks += 1
+            time.sleep(0.0005)
+        assert all(future.result() for future in futures)
+    assert ticks > 20
 
 
 def test_too_small_a_workspace_is_said():
