@@ -166,6 +166,12 @@ def _write_fastload(folder: Path, target: Path) -> None:
     fastload.convert(str(folder), str(target))
 
 
+def _write_fastload_without_index(folder: Path, target: Path) -> None:
+    import fastload
+
+    fastload.convert(str(folder), str(target), seek_index=False)
+
+
 def _write_beton_original(folder: Path, target: Path) -> None:
     def rows() -> Iterator[tuple[bytes, int, int, int]]:
         for jpeg, label in _samples(folder):
@@ -219,6 +225,7 @@ FORMS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
     "beton-original": ("folder", _write_beton_original),
     "beton-q90": ("folder", _write_beton_q90),
     "folder-q90": ("beton-q90", _write_folder_q90),
+    "fastload-noindex": ("folder", _write_fastload_without_index),
     "fastload-q90": ("folder-q90", _write_fastload),
     "litdata": ("folder", _write_litdata),
     "mds": ("folder", _write_mds),

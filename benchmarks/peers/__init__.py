@@ -75,7 +75,14 @@ PEERS: dict[str, Entry] = {
         module="fastload_loader",
         requires=("fastload",),
         form="fastload",
-        settings="tar shards of the original bytes, written by fastload convert; defaults",
+        settings="tar shards of the original bytes with seek indexes, as fastload convert writes them; defaults",
+        kinds=("train", "eval"),
+    ),
+    "fastload-noindex": Entry(
+        module="fastload_loader",
+        requires=("fastload",),
+        form="fastload-noindex",
+        settings="the same shards without seek indexes",
         kinds=("train", "eval"),
     ),
     "fastload-folder": Entry(
