@@ -17,8 +17,12 @@ from fastload.jpeg.rectangle import decode_rectangle
 from fastload.jpeg.status import OK, describe
 from fastload.jpeg.workspace import MAX_BYTES, MAX_WIDTH, new_workspace
 
-# MCUs between two entries of a seek index. Smaller steps decode less in vain before a crop's left edge, and take more
-# room; see docs in index.py for the figures.
+# MCUs between two entries of a seek index. Random crops of ImageNet take, with a step of
+#     4    275 us an image   3.8 KB of index (4.8 GB for all of ImageNet)
+#     8    280               2.0 KB (2.8 GB, 1.9 % of the images)
+#    16    296               1.1 KB
+#    whole rows    306       0.5 KB
+# and without an index 430 us, where libjpeg-turbo takes 1,130 for the whole image.
 INDEX_STEP: Final = 8
 
 _NO_INDEX: Final = np.zeros(0, np.uint8)

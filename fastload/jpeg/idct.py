@@ -228,6 +228,21 @@ def _greatest(_typing: Any, address: Any) -> Any:
 
 
 @intrinsic
+def greatest_dc(_typing: Any, group: Any) -> Any:
+    """int64 <- the greatest magnitude (minus 1 for negative ones) of the 16 DC coefficients of a group."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(I16, LANES)
+        value = load_lanes(builder, args[0], 0, vector)
+        value = builder.xor(value, builder.ashr(value, _constant(vector, 15)))
+        kind = ir.FunctionType(I16, [vector])
+        reduce = llvm_function(builder, kind, "llvm.vector.reduce.smax.v16i16")
+        return builder.sext(builder.call(reduce, [value]), I64)
+
+    return types.int64(types.uint64), emit
+
+
+@intrinsic
 def _zero_row(_typing: Any, address: Any) -> Any:
     """Zeros to one coefficient of the 16 blocks."""
 

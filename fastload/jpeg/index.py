@@ -14,8 +14,9 @@ Entries are the beginnings of tiles, runs of ``step`` MCUs of one row. As bytes,
         to the row's, with the bits given above, the lowest bits first
         then eight bytes of zeros, so that eight bytes can be loaded where any packed field begins, even an empty one
 
-Bit positions count in the file as it is, stuffing included, from its first byte. An image of ImageNet takes about
-2.1 KB with a step of 8.
+Bit positions count in the file as it is, stuffing included, from its first byte. An entry can be read without those
+before it, which costs 10 % more bytes than differences from entry to entry would. An image of ImageNet takes 2.1 KB
+with a step of 8 (decoder.INDEX_STEP says why 8).
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ from fastload.jpeg import workspace as ws
 from fastload.jpeg.color import convert_row, spread_row, upsample_across, upsample_both, upsample_down
 from fastload.jpeg.entropy import GROUP_BYTES
 from fastload.jpeg.header import HORIZONTAL, VERTICAL
-from fastload.jpeg.idct import transform_group
-from fastload.jpeg.intrinsics import U64, Word, address_of, copy_64_bytes, load_u8, move, store_u8
+from fastload.jpeg.idct import greatest_dc, transform_group
+from fastload.jpeg.intrinsics import U1, U64, Word, address_of, copy_64_bytes, load_u8, load_u16, move, signed, store_u8
 
+# In units of 1/8 grey level: eight times what an image can have, and what 16 bits hold after the first pass.
+_GREATEST_DC = np.int64(8191)
 _ZERO, _ONE, _TWO = np.int64(0), np.int64(1), np.int64(2)
 
 
@@ -23,23 +25,31 @@ def _plane_row(work: Word, component: Word, row: Word) -> Word:
 
 
 @inlined
-def transform_strip(work: Word, rows: Word) -> None:
-    """Coefficients of ``rows`` rows of MCUs to samples, from row 1 of the planes on."""
+def transform_strip(work: Word, rows: Word) -> Word:
+    """Coefficients of ``rows`` rows of MCUs to samples, from row 1 of the planes on; False on damage.
+
+    A mean that is eight times beyond white can only come from damaged data, and libjpeg-turbo's vector code overflows
+    there in ways of its own.
+    """
     memory = address_of(work)
     scratch = move(memory, ws.IDCT_SCRATCH)
     stride = work[ws.STRIDE]
     columns = work[ws.COLUMNS]
     group = move(memory, work[ws.COEFFICIENTS])
+    good = True
     for row in range(rows):
         for component in range(work[ws.COMPONENTS]):
             factors = move(memory, ws.FACTORS + ws.FACTORS_BYTES * component)
+            limit = _GREATEST_DC // signed(load_u16(factors, 0) | U1)
             blocks = columns * work[HORIZONTAL + component]
             down = work[VERTICAL + component]
             for block_row in range(down):
                 out = _plane_row(work, component, 1 + 8 * (row * down + block_row))
                 for block in range(0, blocks, 16):
+                    good &= greatest_dc(group) <= limit
                     transform_group(group, factors, scratch, move(out, 8 * block), stride, blocks - block)
                     group = move(group, GROUP_BYTES)
+    return good
 
 
 @inlined

@@ -247,7 +247,8 @@ def decode_rectangle(
             good = _decode_rows_in_sequence(end, work, row, rows)
         if not good or load_u64(common, COMMON_DAMAGE) != U0:
             return BAD_DATA
-        transform_strip(work, rows)
+        if not transform_strip(work, rows):
+            return BAD_DATA
         work[ws.DIRTY] = 0
         first, behind = rows_to_color(work, row, rows)
         for y in range(first, behind):

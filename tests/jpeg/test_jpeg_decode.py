@@ -92,12 +92,19 @@ def test_restart_markers_once_a_row():
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_noise_that_overflows_every_stage(sampling):
-    """Coefficients of white noise, multiplied by the largest factors: sums that saturate where libjpeg-turbo's do."""
+    """Coefficients of white noise, multiplied by the largest factors: sums that saturate where libjpeg-turbo's do.
+
+    All but the mean: one of such a size is refused.
+    """
     rng = np.random.default_rng(0)
     data = bytearray(encode(rng.integers(0, 2, (64, 64, 3), dtype=np.uint8) * 255, sampling, quality=95))
     for offset in set(read_header(data).quant_tables):
-        data[offset + 1 : offset + 65] = bytes([255]) * 64
+        data[offset + 2 : offset + 65] = bytes([255]) * 63
     check(bytes(data), [(0, 0, 64, 64), (5, 9, 40, 30)])
+    for offset in set(read_header(data).quant_tables):
+        data[offset + 1] = 255
+    with pytest.raises(DataError, match="damaged"):
+        decode(bytes(data))
 
 
 def test_a_table_that_follows_a_broken_one_is_built():
