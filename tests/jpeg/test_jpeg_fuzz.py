@@ -6,8 +6,8 @@ file and of its index, top, left, height, width, gap and whether it was put at t
 FASTLOAD_FUZZ_REPORT=FILE gets the number of answers of each kind.
 
 Run so far: seed 1 found a read one byte behind an index (test_jpeg_index.py keeps it); seed 3, first run, pixels other
-than libjpeg-turbo's for means that no image can have (now refused, test_jpeg_decode.py keeps it). Since then seed 3 with
-1,200,000 inputs (47 % of them decoded) and seed 4 with 300,000 under FASTLOAD_BOUNDSCHECK=1 have passed.
+than libjpeg-turbo's for means that no image can have (now refused, test_jpeg_decode.py keeps it). Since then seed 3
+with 1,200,000 inputs (47 % of them decoded) and seed 4 with 300,000 under FASTLOAD_BOUNDSCHECK=1 have passed.
 """
 
 import os
