@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastload.dataset.seek import seek_path
 from fastload.dataset.sharded import ShardedDataset
 from fastload.errors import DataError
-from fastload.jpeg.decoder import build_index, warm_up
+from fastload.jpeg.decoder import build_index, warm_up_indexer
 from fastload.jpeg.seek_file import SeekFile, write_seek_file
 
 
@@ -70,7 +70,7 @@ def write_seek_indexes(
             ids = np.arange(starts[shard], starts[shard] + sizes[shard], dtype=np.int64)
             target = seek_path(dataset.file_path(shard))
             if rebuild or not _fits(target, dataset.crc32(ids)):
-                warm_up()
+                warm_up_indexer()
                 _sweep(target)
                 indexes = []
                 pool = ThreadPoolExecutor(workers or _cores(), thread_name_prefix="fastload-index")
