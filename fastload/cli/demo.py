@@ -40,7 +40,7 @@ def command(
         "seconds": ", ".join(f"{name} {seconds:.0f}" for name, seconds in report.phases.items())
         + f"; together {report.seconds:.0f}",
     }
-    print_tables(facts("fastload demo", rows), stages(report.stages, images=report.expected))
+    print_tables(facts("fastload demo", rows), stages(report.stages))
     for path, reason in report.skips:
         print_tables(f"skipped {path}: {reason}")
     print_tables("", "Next, with photographs of your own (PHOTOS/train/CLASS/*.jpg, PHOTOS/val/CLASS/*.jpg):")

@@ -52,8 +52,9 @@ def facts(title: str, rows: Mapping[str, str]) -> Table:
     return table
 
 
-def stages(spans: Mapping[str, Span], *, images: int) -> Table:
-    """Where the time went: seconds, and milliseconds per image, for each stage."""
+def stages(spans: Mapping[str, Span]) -> Table:
+    """Where the time of this process's Loader went: seconds, and milliseconds per image, for each stage."""
+    images = max((span.items for stage, span in spans.items() if stage != "wait"), default=0)
     table = Table(title="Where the time went (seconds, all threads together)", title_justify="left", title_style="bold")
     table.add_column("stage")
     table.add_column("seconds", justify="right")

@@ -51,6 +51,6 @@ def command(
     if as_json:
         print_json(report.to_json())
         return
-    print_tables(result_table(report), stages(report.stages, images=report.train_images))
+    print_tables(result_table(report), stages(report.stages))
     for entry in report.train_account.named + report.eval_account.named:
         print_tables(f"skipped {entry['key']} ({entry['path']}): {entry['reason']}")
