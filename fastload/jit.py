@@ -8,6 +8,7 @@ import gc
 import hashlib
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -154,6 +155,31 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def compiling_beside(name: str, program: str) -> Iterator[None]:
+    """Runs ``program``, which ends in ``compile_once(name, ...)``, in a process of its own, if that is still to do.
+
+    numba compiles in one thread at a time, so only a process helps. Whatever becomes of it, ``compile_once`` after this
+    block does what is left to do.
+    """
+    folder = kernel_cache_directory()
+    if folder is None or (folder / f"{name}.compiled").exists():
+        yield
+        return
+    try:
+        child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.DEVNULL)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+        child.wait()
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
 
 
 @contextlib.contextmanager
