@@ -19,6 +19,7 @@ from fastload.dataset.indexing import write_seek_indexes
 from fastload.dataset.manifest import MANIFEST_NAME, Manifest
 from fastload.dataset.sharded import ShardedDataset
 from fastload.errors import ConfigError, DataError
+from fastload.processors import available_processors
 from fastload.sources import open_source
 
 
@@ -86,7 +87,7 @@ def convert(
             if manifest is None:
                 software = {"fastload": fastload.__version__, "pillow": PIL.__version__, "simplejpeg": _simplejpeg()}
                 workspace.begin(conversion | {"software": software})
-                run = Production(source, options, workspace, workers or _cores(), strict, progress)
+                run = Production(source, options, workspace, workers or available_processors(), strict, progress)
                 manifest = publish(workspace, source, run.parts(), conversion | {"software": software})
             workspace.remove()
             if seek_index:
@@ -129,12 +130,6 @@ def _refuse_overlap(source: str, destination: str) -> None:
     inner, outer = os.path.realpath(destination), os.path.realpath(source)
     if inner == outer or inner.startswith(outer.rstrip(os.sep) + os.sep):
         raise ConfigError(f"the destination {destination} lies inside the source {source}; choose a folder outside it")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _simplejpeg() -> str:

@@ -17,6 +17,7 @@ from fastload.dataset.sharded import ShardedDataset
 from fastload.errors import DataError
 from fastload.jpeg.decoder import build_index, warm_up_indexer
 from fastload.jpeg.seek_file import SeekFile, write_seek_file
+from fastload.processors import available_processors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def write_seek_indexes(
                 warm_up_indexer()
                 _sweep(target)
                 indexes = []
-                pool = ThreadPoolExecutor(workers or _cores(), thread_name_prefix="fastload-index")
+                pool = ThreadPoolExecutor(workers or available_processors(), thread_name_prefix="fastload-index")
                 try:
                     for index in pool.map(lambda number: _index_of(dataset, number), ids.tolist()):
                         indexes.append(index)
@@ -135,9 +136,3 @@ def _index_of(dataset: ShardedDataset, number: int) -> bytes:
         return build_index(buffer)
     except DataError:  # not a JPEG whose headers we read; libjpeg-turbo or Pillow decodes it
         return b""
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastload.demo.scenes import CLASS_CUES, CLASS_NAMES, COLOURS, Draw, draw_picture, noise_plane
 from fastload.errors import ConfigError, DataError
+from fastload.processors import available_processors
 
 Split = Literal["train", "val"]
 
@@ -158,7 +159,7 @@ def render_data(
     try:
         for parent in {path.parent for path in jobs}:
             parent.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(num_threads or available_cores(), thread_name_prefix="fastload-demo") as pool:
+        with ThreadPoolExecutor(num_threads or available_processors(), thread_name_prefix="fastload-demo") as pool:
             try:
                 for done, future in enumerate(as_completed([pool.submit(write, path) for path in jobs]), start=1):
                     future.result()
@@ -184,13 +185,6 @@ def _jobs(data: RenderedData) -> dict[Path, tuple[Split, int, int]]:
         for label in range(len(CLASS_NAMES))
         for number in range(size // len(CLASS_NAMES))
     }
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _path(root: Path, split: Split, label: int, number: int) -> Path:

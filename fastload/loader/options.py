@@ -9,6 +9,7 @@ from typing import Any
 import torch.distributed as dist
 
 from fastload.errors import ConfigError
+from fastload.processors import available_processors
 
 
 def one_of(name: str, value: Any, allowed: Collection[Any]) -> None:
@@ -78,11 +79,7 @@ def _from_torchrun() -> tuple[int, int]:
 
 def default_num_workers() -> int:
     """Threads for one Loader: the processors that this process may use, shared among torchrun's local processes."""
-    if hasattr(os, "sched_getaffinity"):
-        processors = len(os.sched_getaffinity(0))
-    else:
-        processors = os.cpu_count() or 1
-    return max(1, processors // max(1, _from_environment("LOCAL_WORLD_SIZE", 1)))
+    return max(1, available_processors() // max(1, _from_environment("LOCAL_WORLD_SIZE", 1)))
 
 
 def _from_environment(name: str, default: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from fastload.engine.cpu.job import Job, check_slot
 from fastload.engine.cpu.warm_up import warm_up
 from fastload.errors import ConfigError, FastloadError
 from fastload.jpeg import decoder
+from fastload.processors import available_processors
 from fastload.stats import Stats
 
 _MAX_OUTPUT_SIDE = 16_384
@@ -88,13 +88,6 @@ class _PendingJob:
 
     def cancel(self) -> None:
         self._engine.cancel(self._job)
-
-
-def available_processors() -> int:
-    """Processors that this process may run on (its affinity), not all that the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_output(output: Output) -> None:
