@@ -1,4 +1,4 @@
-"""Writes one part of a conversion: a shard, its DALI index, its rows of the table and its lines of the ledger."""
+"""Writes one part of a conversion: a shard, its indexes, its rows of the table and its lines of the ledger."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from fastload.convert.tar import BLOCK, END_OF_ARCHIVE, member
 from fastload.convert.transcode import Transcoded
 from fastload.dataset.index import number_columns, write_index
+from fastload.jpeg.seek_file import write_seek_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +45,17 @@ class PartWriter:
         number: Number of the part.
         extras: Extensions of further members.
         dali_labels: Whether to add a member .lbl to each sample.
+        seek_index: Whether to write the seek indexes of the images.
     """
 
-    def __init__(self, folder: str, number: int, *, extras: Sequence[str], dali_labels: bool) -> None:
+    def __init__(self, folder: str, number: int, *, extras: Sequence[str], dali_labels: bool, seek_index: bool) -> None:
         self._folder = folder
         self._number = number
         self._extras = tuple(extras)
         self._dali_labels = dali_labels
         self._columns: dict[str, list[Any]] = {name: [] for name, _ in number_columns(extras)}
         self._columns |= {"key": [], "source": []}
+        self._seek: list[bytes] | None = [] if seek_index else None
         self._index_lines: list[str] = []
         self._ledger_lines: list[str] = []
         self._skipped = 0
@@ -82,6 +85,8 @@ class PartWriter:
             offset += len(pieces[-1])
         self._write(b"".join(pieces))
         self._index_lines.append(" ".join(tokens) + "\n")
+        if self._seek is not None:
+            self._seek.append(image.seek)
         self._reencoded += image.reencoded
         if image.reason:
             self._note(key, source, "reencoded", image.reason)
@@ -122,6 +127,8 @@ class PartWriter:
         self._put("idx", f"v1.2 {samples}\n{''.join(self._index_lines)}".encode("ascii"))
         self._put("jsonl", "".join(self._ledger_lines).encode("ascii"))
         write_index(part_path(self._folder, self._number, "arrow"), self._columns, self._extras)
+        if self._seek is not None:
+            write_seek_file(part_path(self._folder, self._number, "seek"), self._seek, self._columns["crc32"])
         account = PartAccount(
             samples=samples,
             skipped=self._skipped,

@@ -57,6 +57,7 @@ class Production:
         workspace: Workspace,
         workers: int,
         strict: bool,
+        seek_index: bool,
         progress: Progress | None,
     ) -> None:
         self._source = source
@@ -64,6 +65,7 @@ class Production:
         self._workspace = workspace
         self._workers = workers
         self._strict = strict
+        self._seek_index = seek_index
         self._progress = progress or (lambda done, total, skipped: None)
         self._labels = source.labels()
         self._num_bytes = source.num_bytes()
@@ -91,6 +93,7 @@ class Production:
                             task.part,
                             extras=self._source.extras,
                             dali_labels=self._options.dali_labels,
+                            seek_index=self._seek_index,
                         )
                     failed = self._write(writer, images)
                     reasons += failed[: 3 - len(reasons)]
@@ -150,7 +153,12 @@ class Production:
     def _transcode_one(self, position: int) -> _Done:
         try:
             item = self._source.read(int(self._plan.order[position]))
-            image = transcode(item.image, max_side=self._options.max_side, quality=self._options.quality)
+            image = transcode(
+                item.image,
+                max_side=self._options.max_side,
+                quality=self._options.quality,
+                seek_index=self._seek_index,
+            )
         except DataError as error:
             return _Done(position=position, item=None, image=None, reason=error.reason)
         return _Done(position=position, item=item, image=image, reason="")

@@ -29,7 +29,12 @@ from fastload.sources.base import Source
 
 
 def publish(
-    workspace: Workspace, source: Source, accounts: Mapping[int, PartAccount], conversion: Mapping[str, Any]
+    workspace: Workspace,
+    source: Source,
+    accounts: Mapping[int, PartAccount],
+    conversion: Mapping[str, Any],
+    *,
+    seek_index: bool,
 ) -> Manifest:
     """Gives every file its final name; may be interrupted anywhere and called again.
 
@@ -48,8 +53,9 @@ def publish(
     columns = _columns(workspace, accounts, numbers, source.extras)
     for number, shard in zip(numbers, shards, strict=True):
         _move(part_path(workspace.folder, number, "tar"), os.path.join(workspace.destination, shard.name), shard.size)
-        index_name = shard.name.removesuffix(".tar") + ".idx"
-        _move(part_path(workspace.folder, number, "idx"), os.path.join(workspace.destination, index_name), None)
+        for extension in ("idx", "seek") if seek_index else ("idx",):
+            name = f"{shard.name.removesuffix('.tar')}.{extension}"
+            _move(part_path(workspace.folder, number, extension), os.path.join(workspace.destination, name), None)
     index_path = os.path.join(workspace.destination, INDEX_NAME)
     temporary = os.path.join(workspace.folder, INDEX_NAME)
     write_index(temporary, columns, source.extras)

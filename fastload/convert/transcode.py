@@ -7,7 +7,7 @@ import io
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fastload.dataset.image_size import pillow_formats
 from fastload.errors import DataError
+from fastload.jpeg.decoder import build_index
 from fastload.jpeg.header import JpegHeader, read_header
 
 # Pillow's own limit (twice MAX_IMAGE_PIXELS): 537 MB of RGB. A header that claims more is an attack or an accident.
@@ -51,6 +52,7 @@ class Transcoded:
         crc32: Checksum of ``image``.
         reencoded: Whether it is not the file that the source holds.
         reason: Why it had to be encoded anew although nobody asked for it; empty otherwise.
+        seek: Its seek index (see fastload.jpeg.decoder.build_index); empty where it has none or none was asked for.
     """
 
     image: bytes
@@ -59,6 +61,7 @@ class Transcoded:
     crc32: int
     reencoded: bool
     reason: str
+    seek: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,9 @@ class _Pixels:
     reason: str  # empty for a JPEG whose own bytes could be kept
 
 
-def transcode(data: bytes, *, max_side: int | None = None, quality: int | None = None) -> Transcoded:
+def transcode(
+    data: bytes, *, max_side: int | None = None, quality: int | None = None, seek_index: bool = False
+) -> Transcoded:
     """Proves that an image can be decoded and gives the JPEG to store.
 
     The bytes of a JPEG are kept, unless it is CMYK, arithmetic-coded, draws a warning from libjpeg-turbo, or
@@ -79,6 +84,7 @@ def transcode(data: bytes, *, max_side: int | None = None, quality: int | None =
         data: An image file.
         max_side: Longest side in pixels of what is stored.
         quality: JPEG quality at which every image is encoded anew.
+        seek_index: Whether to make the seek index of what is stored.
 
     Raises:
         DataError: The file cannot be decoded completely, or claims more than MOST_PIXELS; with the reason.
@@ -88,21 +94,26 @@ def transcode(data: bytes, *, max_side: int | None = None, quality: int | None =
     if data[:3] == b"\xff\xd8\xff":
         header = read_header(data)
         with _room_for(header.height, header.width):
-            return _from_jpeg(data, header, max_side, quality)
-    with _open(data) as image, _room_for(image.height, image.width):
-        return _encode(_load(image, f"the file is {image.format}, not JPEG"), max_side, quality)
+            stored = _from_jpeg(data, header, max_side, quality, seek_index)
+    else:
+        with _open(data) as image, _room_for(image.height, image.width):
+            stored = _encode(_load(image, f"the file is {image.format}, not JPEG"), max_side, quality)
+    return replace(stored, seek=build_index(stored.image)) if seek_index and stored.reencoded else stored
 
 
-def _from_jpeg(data: bytes, header: JpegHeader, max_side: int | None, quality: int | None) -> Transcoded:
+def _from_jpeg(
+    data: bytes, header: JpegHeader, max_side: int | None, quality: int | None, seek_index: bool
+) -> Transcoded:
     if header.precision != 8 or header.lossless:
         raise DataError(f"expected 8-bit JPEG, got {header.precision} bits per sample or lossless coding")
-    reason = ""
+    reason, seek = "", b""
     if header.color_space in ("cmyk", "unknown"):
         reason = f"JPEG of {header.components} components (CMYK or YCCK)"
     elif header.arithmetic:
         reason = "arithmetic-coded JPEG"
     else:
-        reason = _warning(data, header)
+        seek = _sound_index(data, header) if seek_index else b""
+        reason = "" if seek else _warning(data, header)
     if not reason and quality is None and (max_side is None or max(header.height, header.width) <= max_side):
         return Transcoded(
             image=data,
@@ -111,6 +122,7 @@ def _from_jpeg(data: bytes, header: JpegHeader, max_side: int | None, quality: i
             crc32=zlib.crc32(data),
             reencoded=False,
             reason="",
+            seek=seek,
         )
     subsampling = _SUBSAMPLING.get(header.sampling, "444")
     if reason:
@@ -121,6 +133,19 @@ def _from_jpeg(data: bytes, header: JpegHeader, max_side: int | None, quality: i
         values = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=True)
         pixels = _Pixels(values=values, subsampling=subsampling, reason="")
     return _encode(pixels, max_side, quality)
+
+
+def _sound_index(data: bytes, header: JpegHeader) -> bytes:
+    """The seek index of a JPEG for which libjpeg-turbo has no warning; empty if that is for libjpeg-turbo to judge.
+
+    Making it decodes the whole scan (0.6 ms for 110 KB) and is stricter than libjpeg-turbo: of 92,000 damaged
+    files that had an index, none drew a warning once libjpeg-turbo had read the headers (1 us) without one.
+    """
+    try:
+        simplejpeg.decode_jpeg_header(data, strict=True)
+    except ValueError:
+        return b""
+    return build_index(data, header=header)
 
 
 def _warning(data: bytes, header: JpegHeader) -> str:

@@ -76,8 +76,7 @@ def assert_nothing_half_written(folder, expected):
     final = {name: data for name, data in contents_of_files(folder).items() if not name.endswith(".tmp")}
     assert final.items() <= expected.items()
     if "dataset.json" in final:
-        # The data set is complete; its seek indexes, which change the speed only, follow.
-        assert final.keys() >= {name for name in expected if not name.endswith(".seek")}
+        assert final.keys() == expected.keys()
     elif any(folder.iterdir()):
         with pytest.raises(DataError, match="not been finished"):
             open_dataset(folder)
@@ -110,7 +109,7 @@ def by_time(generator, duration=0.4):
 
 
 def by_rename(generator):
-    return {"extra": {"kill_at_rename": generator.randint(1, 30)}}
+    return {"extra": {"kill_at_rename": generator.randint(1, 50)}}
 
 
 def test_killed_at_random_moments(photos, expected, tmp_path):
@@ -123,8 +122,8 @@ def test_killed_while_files_get_their_final_names(photos, expected, tmp_path):
     """From the first process on everything is done but the last renames; dataset.json comes with the last."""
     generator = random.Random(2)
     parts = sum(name.endswith(".tar") for name in expected)
-    first = 1 + 4 * parts  # the notes, then four files of each part
-    moments = [{"extra": {"kill_at_rename": first + generator.randint(1, 2 * parts)}}]
+    first = 1 + 5 * parts  # the notes, then five files of each part
+    moments = [{"extra": {"kill_at_rename": first + generator.randint(1, 3 * parts)}}]
     moments += [{"extra": {"kill_at_rename": 2}}, {"extra": {"kill_at_rename": 3}}]
     assert kill_and_resume(photos, tmp_path / "out", expected, moments) == 3
 
@@ -161,6 +160,17 @@ def test_other_options_on_an_unfinished_conversion_are_refused(photos, expected,
     end(child)
     with pytest.raises(DataError, match=r"quality \(85 then, None now\).*begin anew"):
         convert(photos, tmp_path / "out", **OPTIONS | {"quality": None})
+    convert(photos, tmp_path / "out", **OPTIONS)
+    assert contents(tmp_path / "out") == expected
+
+
+def test_an_unfinished_conversion_goes_on_with_seek_indexes_as_it_began(photos, expected, tmp_path):
+    child = start(photos, tmp_path / "out", hold_at=40)
+    assert child.stdout.readline() == "holding\n"
+    child.kill()
+    end(child)
+    with pytest.raises(DataError, match=r"differs in seek_index \(True then, False now\)"):
+        convert(photos, tmp_path / "out", seek_index=False, **OPTIONS)
     convert(photos, tmp_path / "out", **OPTIONS)
     assert contents(tmp_path / "out") == expected
 

@@ -1,9 +1,12 @@
 """JPEG bytes are kept where they can be; everything else becomes a JPEG that looks as Pillow shows it."""
 
 import io
+import random
 import struct
 import warnings
 import zlib
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +15,9 @@ from PIL import Image, JpegImagePlugin
 from fastload.convert.shrink import shrink
 from fastload.convert.transcode import MOST_PIXELS, fitted_size, transcode
 from fastload.errors import DataError
+from fastload.jpeg.decoder import build_index
+from fastload.jpeg.header import read_header
+from tests.jpeg.test_jpeg_fuzz import mutate, small_files
 
 
 def opened(data):
@@ -47,6 +53,45 @@ def test_the_bytes_of_a_jpeg_are_kept(tools, name):
     assert result.image is data
     assert (result.height, result.width, result.reencoded, result.reason) == (47, 61, False, "")
     assert result.crc32 == zlib.crc32(data)
+
+
+def verdict(data, **options):
+    try:
+        return transcode(data, **options)
+    except DataError as error:
+        return error.reason
+
+
+def test_making_an_index_changes_no_verdict_on_damaged_files(imagenette, tools):
+    """What the indexer accepts, libjpeg-turbo does too; 3,000 files damaged in headers, scan or at the end."""
+    rng = random.Random(5)
+    files = [file.read_bytes() for file in sorted(imagenette.glob("val/*/*"))[::50]] + small_files(None, 25)
+    outcomes = Counter()
+    for number in range(3000):
+        data = rng.choice(files)
+        scan = read_header(data).scan_offset
+        begin, end = [(0, scan), (scan, len(data)), (len(data) - 30, len(data))][number % 3]
+        data = mutate(data, rng, begin, end)
+        with_index, without = (verdict(data, seek_index=seek_index) for seek_index in (True, False))
+        if isinstance(without, str):
+            assert with_index == without
+            outcomes["refused"] += 1
+        else:
+            assert replace(with_index, seek=b"") == without
+            assert with_index.seek in (b"", build_index(without.image))
+            outcomes["encoded anew" if without.reencoded else "kept"] += 1
+            outcomes["indexed"] += with_index.seek != b""
+    assert min(outcomes[name] for name in ("refused", "encoded anew", "kept", "indexed")) > 50, outcomes
+
+
+def test_the_index_is_of_what_is_stored(tools):
+    shrunk = transcode(tools.encode(tools.picture(1, (300, 200))), max_side=150, seek_index=True)
+    png = transcode(tools.encode(tools.picture(1), "PNG"), seek_index=True)
+    for stored in (shrunk, png):
+        assert stored.reencoded
+        assert stored.seek == build_index(stored.image) != b""
+    assert transcode(tools.encode(tools.picture(1), progressive=True), seek_index=True).seek == b""
+    assert transcode(tools.encode(tools.picture(1))).seek == b""
 
 
 def test_grey_jpegs_and_all_real_ones_are_kept(tools, imagenet_sample, coco128):
