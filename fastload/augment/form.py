@@ -68,7 +68,9 @@ class Form:
                 f"{step} cannot follow a CenterCrop that may have to pad small images with black, because each image "
                 "is sampled once: put a Resize before the CenterCrop that makes every image large enough"
             )
-        sampling = (interpolation, antialias and interpolation != "nearest")
+        # The flag says nothing to "nearest", which takes one pixel, and to averages, which take all.
+        widens = interpolation in ("box", "area") or (antialias and interpolation != "nearest")
+        sampling = (interpolation, widens)
         if self.sampling not in (None, sampling):
             raise ConfigError(
                 f"{step} must have the same interpolation and antialias as the resampling before it, because each "

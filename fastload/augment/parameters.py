@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DType = Literal["uint8", "float16", "bfloat16", "float32"]
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "area"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,10 @@ class Output:
         height, width: Size in pixels.
         dtype: Type of a value.
         scale, bias: One float per channel (RGB).
-        interpolation: How the source is sampled.
+        interpolation: How the source is sampled: Pillow's filters of these names, and "area", OpenCV's INTER_AREA, in
+            which each source pixel counts for the part of it that lies under the output pixel.
         antialias: Whether the filter widens when the source is larger than the grid, as torchvision and Pillow do.
+            Never with "nearest", always with "box" and "area".
     """
 
     height: int

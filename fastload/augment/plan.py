@@ -125,7 +125,7 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
         scale=form.values.scale,
         bias=form.values.bias,
         interpolation=interpolation,
-        antialias=antialias and interpolation != "nearest",
+        antialias=antialias,
     )
     return AugmentPlan(output=output, steps=tuple(steps))
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from fastload.errors import ConfigError
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "area"]
 
 # Sources are at most 65,535 pixels wide (JPEG), so that a side of up to 32,768 keeps every grid within int32.
 MAX_SIDE: Final = 32_768
@@ -17,15 +17,19 @@ MAX_SIDE: Final = 32_768
 # More than the width / height of any image; keeps what is computed from it within int64.
 MAX_FACTOR: Final = 1e6
 
-# torchvision's names, and Pillow's numbers, which torchvision takes too. "nearest-exact" is what Pillow calls NEAREST.
+# torchvision's names, and Pillow's numbers, which torchvision takes too. "nearest-exact" is what Pillow calls NEAREST,
+# "area" what OpenCV (and so FFCV) has as INTER_AREA.
 _INTERPOLATIONS: Final[dict[str | int, Interpolation]] = {
     "nearest": "nearest",
     "nearest-exact": "nearest",
     "bilinear": "bilinear",
     "bicubic": "bicubic",
+    "box": "box",
+    "area": "area",
     0: "nearest",
     2: "bilinear",
     3: "bicubic",
+    4: "box",
 }
 
 
@@ -94,5 +98,7 @@ def check_interpolation(value: Any, *, owner: str) -> Interpolation:
     plain = getattr(value, "value", value)
     found = _INTERPOLATIONS.get(plain) if isinstance(plain, (str, int)) and not isinstance(plain, bool) else None
     if found is None:
-        raise ConfigError(f"{owner}: interpolation must be 'nearest', 'bilinear' or 'bicubic', but got {value!r}")
+        raise ConfigError(
+            f"{owner}: interpolation must be 'nearest', 'bilinear', 'bicubic', 'box' or 'area', but got {value!r}"
+        )
     return found

@@ -28,10 +28,13 @@ class Resize(Transform):
     Args:
         size: ``(height, width)``, or an int (or a sequence of one): the shorter side becomes that and the longer side
             follows, rounded down; or None: the longer side becomes ``max_size``.
-        interpolation: ``"nearest"`` (Pillow's, torchvision's ``"nearest-exact"``), ``"bilinear"`` or ``"bicubic"``;
-            torchvision's InterpolationMode members and Pillow's numbers are taken too.
+        interpolation: ``"nearest"`` (Pillow's, torchvision's ``"nearest-exact"``), ``"bilinear"``, ``"bicubic"``,
+            ``"box"`` (Pillow's: the mean of the pixels whose middle lies under the output pixel) or ``"area"``
+            (OpenCV's INTER_AREA, which FFCV resizes with: the mean with each pixel weighted by how much of it lies
+            there; bilinear where the image grows). torchvision's InterpolationMode members and Pillow's numbers are
+            taken too.
         max_size: Limit of the longer side in pixels; only with an int or None for size.
-        antialias: Whether the filter widens when the image shrinks.
+        antialias: Whether the filter widens when the image shrinks. "nearest" never does, "box" and "area" always do.
 
     Raises:
         ConfigError: An argument is not as above.
@@ -99,7 +102,7 @@ class RandomResizedCrop(Transform):
         scale: Least and greatest area of the region, as a share of the image's.
         ratio: Least and greatest width / height of the region; its logarithm is uniform.
         interpolation: As for :class:`Resize`.
-        antialias: Whether the filter widens when the region shrinks.
+        antialias: As for :class:`Resize`.
 
     Raises:
         ConfigError: An argument is not as above.

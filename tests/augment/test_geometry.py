@@ -19,6 +19,7 @@ RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
 }
 
 sides = st.integers(1, 90)
@@ -104,7 +105,7 @@ def test_center_crops_and_flips_equal_torchvision_pixel_by_pixel(height, width, 
     width=sides,
     size=st.one_of(st.integers(1, 60), st.tuples(sides, sides)),
     crop=st.tuples(sides, sides),
-    interpolation=st.sampled_from(["nearest", "bilinear", "bicubic"]),
+    interpolation=st.sampled_from(["nearest", "bilinear", "bicubic", "box"]),
     flip=st.sampled_from([0, 1]),
 )
 @settings(max_examples=200, deadline=None)

@@ -76,6 +76,10 @@ def test_output_of_a_chain():
     output = compile_plan(T.Compose([T.Resize(256, "bicubic", antialias=False), T.CenterCrop((200, 224))])).output
     assert (output.height, output.width, output.dtype) == (200, 224, "uint8")
     assert (output.interpolation, output.antialias) == ("bicubic", False)
+    for interpolation, widens in (("nearest", False), ("box", True), ("area", True)):
+        for antialias in (False, True):
+            output = compile_plan([T.Resize((8, 8), interpolation, antialias=antialias)]).output
+            assert (output.interpolation, output.antialias) == (interpolation, widens)
     assert (output.scale, output.bias) == ((1.0,) * 3, (0.0,) * 3)
     assert not compile_plan(T.Resize((8, 8), "nearest")).output.antialias
     # All images have one size already, so that the longer side is the same for all.

@@ -140,10 +140,10 @@ def pillow_reference(pixels, draws, row, output):
     y1 = min(int(np.ceil(top + height)), pixels.shape[0])
     x1 = min(int(np.ceil(left + width)), pixels.shape[1])
     crop = Image.fromarray(np.ascontiguousarray(pixels[y0:y1, x0:x1]))
-    filters = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC, "nearest": Image.NEAREST}
     grid_height, grid_width = (int(number) for number in draws.grid[row])
     box = (left - x0, top - y0, left - x0 + width, top - y0 + height)
-    grid = np.asarray(crop.resize((grid_width, grid_height), filters[output.interpolation], box=box))
+    resample = getattr(Image.Resampling, output.interpolation.upper())
+    grid = np.asarray(crop.resize((grid_width, grid_height), resample, box=box))
     result = np.zeros((output.height, output.width, 3), np.uint8)
     first_y, first_x = int(draws.window[row, 0]), int(draws.window[row, 1])
     ys = [y for y in range(output.height) if 0 <= first_y + y < grid_height]

@@ -12,8 +12,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
 
 from fastload import jit
+from fastload import transforms as T
+from fastload.augment import compile_plan
 from fastload.engine.cpu.kernels import layout
 from fastload.engine.cpu.kernels.exact import resample_exact
 from fastload.engine.cpu.kernels.resample import resample_image
@@ -101,6 +104,71 @@ def test_200_photographs_within_one_grey_level_of_pillow(imagenet_sample):
     assert total / 400 < 0.2
 
 
+_INTERPOLATIONS = [
+    ("nearest", False),
+    ("bilinear", False),
+    ("bilinear", True),
+    ("bicubic", False),
+    ("bicubic", True),
+    ("box", True),
+    ("area", True),
+]
+
+
+@pytest.mark.parametrize(("interpolation", "antialias"), _INTERPOLATIONS)
+def test_every_interpolation_of_the_transforms_on_photographs(imagenet_sample, interpolation, antialias):
+    """Against torchvision: on a Pillow image, which it always antialiases, or on a tensor, which it need not."""
+    plan = compile_plan([T.RandomResizedCrop(112, interpolation=interpolation, antialias=antialias)])
+    paths = sorted(imagenet_sample.glob("*/*.JPEG"))[::8]
+    images = [decoded(path.read_bytes()) for path in paths]
+    sizes = np.array([image.shape[:2] for image in images], np.int32)
+    draws = plan.draw(seed=5, epoch=0, ids=np.arange(len(images)), sizes=sizes)
+    found = []
+    for row, image in enumerate(images):
+        top, left, height, width = draws.box[row].astype(int)
+        cut = image[top : top + height, left : left + width].copy()
+        if interpolation == "area":
+            expected = np.rint(_covered(_covered(cut, 112).swapaxes(0, 1), 112).swapaxes(0, 1))
+        elif antialias:
+            mode = InterpolationMode(interpolation)
+            expected = np.asarray(v2.functional.resize(Image.fromarray(cut), [112, 112], mode))
+        else:
+            tensor = torch.from_numpy(cut).permute(2, 0, 1).float()
+            mode = InterpolationMode(interpolation.replace("nearest", "nearest-exact"))
+            expected = v2.functional.resize(tensor, [112, 112], mode, antialias=False)
+            expected = expected.permute(1, 2, 0).round().clamp(0, 255).numpy()
+        found.append(np.abs(resampled(image, draws, plan.output, row).astype(int) - expected))
+    assert len(images) > 40
+    # Pillow takes the cheaper axis first: what antialiased bicubic cuts off between the two is then not the same.
+    exempt = interpolation == "bicubic" and antialias
+    assert (np.quantile(found, 0.9999) if exempt else np.max(found)) <= (interpolation != "nearest")
+    assert np.mean(found) < 0.2
+
+
+def _covered(pixels, size):
+    """Means of ``size`` equal stretches of the first axis, each row weighted by how much of it a stretch covers."""
+    if size >= len(pixels):
+        at = torch.from_numpy(pixels.astype(np.float64).transpose(2, 1, 0).copy())[None]
+        grown = torch.nn.functional.interpolate(at, (pixels.shape[1], size), mode="bilinear", align_corners=False)
+        return grown[0].numpy().transpose(2, 1, 0)
+    sums = np.concatenate([np.zeros((1, *pixels.shape[1:])), np.cumsum(pixels, 0, dtype=np.float64)])
+    ends = np.arange(size + 1) * len(pixels) / size
+    whole = np.minimum(ends.astype(int), len(pixels) - 1)
+    sums = sums[whole] + (ends - whole)[:, None, None] * pixels[whole]
+    return np.diff(sums, axis=0) * size / len(pixels)
+
+
+def test_area_is_torchs_where_pixels_are_covered_whole():
+    pixels = np.random.default_rng(3).integers(0, 256, (120, 210, 3), dtype=np.uint8)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].double()
+    for size in ((40, 70), (60, 42), (2, 3), (120, 105)):
+        output = make_output(size, interpolation="area")
+        draws = make_draws([0], [(0, 0, 120, 210)], output)
+        expected = torch.nn.functional.interpolate(image, size, mode="area")[0].permute(1, 2, 0).round().numpy()
+        for exact in (False, True):
+            assert np.abs(resampled(pixels, draws, output, exact=exact) - expected).max() <= 1
+
+
 def _hard_pictures(rng, height, width):
     """Noise, black and white noise, stripes either way: where roundings differ most."""
     yield rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -110,13 +178,13 @@ def _hard_pictures(rng, height, width):
     yield np.full((height, width, 3), 255, np.uint8)
 
 
-@pytest.mark.parametrize("antialias", [True, False])
-def test_any_sizes_windows_and_flips(antialias):
+@pytest.mark.parametrize(("interpolation", "antialias"), [("bilinear", True), ("bilinear", False), ("box", True)])
+def test_any_sizes_windows_and_flips(interpolation, antialias):
     rng = np.random.default_rng(11 + antialias)
     for _ in range(150):
         height, width = (int(2 ** rng.uniform(0, 9)) for _ in range(2))
         size = tuple(int(number) for number in rng.integers(1, 100, 2))
-        output = make_output(size, antialias=antialias)
+        output = make_output(size, interpolation=interpolation, antialias=antialias)
         grid = tuple(max(1, int(number * 2 ** rng.uniform(-1, 1))) for number in size)
         window = (*(int(rng.integers(-20, max(1, g))) for g in grid), *size)
         box = random_box(rng, height, width, whole_numbers=rng.integers(2))
@@ -185,9 +253,9 @@ def test_the_same_size_changes_nothing():
     np.testing.assert_array_equal(resampled(pixels, draws, output, 1), pixels[:, ::-1])
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "box"])
 def test_the_exact_kernel_has_pillows_very_bits(interpolation):
-    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    resample = getattr(Image.Resampling, interpolation.upper())
     rng = np.random.default_rng(8)
     for _ in range(60):
         height, width = (int(2 ** rng.uniform(0, 8)) for _ in range(2))
@@ -197,8 +265,8 @@ def test_the_exact_kernel_has_pillows_very_bits(interpolation):
         for pixels in _hard_pictures(rng, height, width):
             # One axis at a time: which one a single call takes first depends on Pillow's version.
             cut = Image.fromarray(pixels[top : top + box_height, left : left + box_width])
-            expected = cut.resize((output.width, box_height), filters[interpolation])
-            expected = expected.resize((output.width, output.height), filters[interpolation])
+            expected = cut.resize((output.width, box_height), resample)
+            expected = expected.resize((output.width, output.height), resample)
             np.testing.assert_array_equal(resampled(pixels, draws, output, exact=True), expected)
 
 

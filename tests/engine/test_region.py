@@ -33,7 +33,7 @@ def random_parameters(rng, height, width, output, count):
     return rows
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "box", "area"])
 @pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("size", [(48, 40), (5, 3)])
 def test_a_region_gives_the_pixels_of_the_whole(interpolation, antialias, size):

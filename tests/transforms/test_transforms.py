@@ -68,6 +68,9 @@ def test_sizes_of_resize():
         (InterpolationMode.NEAREST_EXACT, "nearest"),
         (Image.Resampling.BILINEAR, "bilinear"),
         (3, "bicubic"),
+        (InterpolationMode.BOX, "box"),
+        (Image.Resampling.BOX, "box"),
+        ("area", "area"),
     ],
 )
 def test_interpolation(given, expected):
@@ -109,7 +112,7 @@ BAD = [
     (lambda: T.Resize((3, 4), max_size=5), "max_size"),
     (lambda: T.Resize(5, max_size=5), "greater than size 5"),
     (lambda: T.Resize(5, "lanczos"), "lanczos"),
-    (lambda: T.Resize(5, InterpolationMode.BOX), "BOX"),
+    (lambda: T.Resize(5, InterpolationMode.HAMMING), "HAMMING"),
     (lambda: T.Resize(5, 1), "interpolation"),
     (lambda: T.Resize(5, True), "interpolation"),
     (lambda: T.Resize(5, antialias=None), "antialias"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.augment.parameters import Output
+from fastload.augment.parameters import Interpolation, Output
 from fastload.engine.cpu.kernels.layout import (
     BOX_HEIGHT,
     BOX_LEFT,
@@ -22,6 +24,14 @@ from fastload.engine.cpu.kernels.layout import (
 _MARGIN = 2
 # A box that was drawn in float64 may end an ulp or so behind a pixel's border.
 _ULPS = 1e-9
+# Half of a filter's width: so many pixels of the grid, and so many of the source.
+_REACH: Final[dict[Interpolation, tuple[float, float]]] = {
+    "nearest": (0.0, 1.0),
+    "bilinear": (1.0, 0.0),
+    "bicubic": (2.0, 0.0),
+    "box": (0.5, 0.0),
+    "area": (0.5, 0.5),
+}
 
 
 def find_regions(parameters: NDArray[np.float64], output: Output) -> NDArray[np.int64]:
@@ -65,7 +75,7 @@ def _needed(
     scale = length / grid
     stretch = np.maximum(scale, 1.0) if output.antialias else np.ones_like(scale)
     # Half of the filter's width in pixels, and the taps that the fast kernel reads wherever it stands.
-    reach = stretch * (2.0 if output.interpolation == "bicubic" else 1.0)
+    reach = stretch * _REACH[output.interpolation][0] + _REACH[output.interpolation][1]
     taps = np.ceil(2.0 * reach) + 1
     first = np.clip(window, 0, grid - 1)
     last = np.clip(window + size - 1, 0, grid - 1)

@@ -101,10 +101,11 @@ def _resample_row(
 ) -> None:
     """One source row, resampled to output columns x0 to x1, into the ring."""
     packed = 0
+    half = _HALF >> _FRACTION if fine else _HALF
     for x in range(x0, x1):
         start = row_start + 3 * s.column_first[x]
         count = s.column_count[x]
-        red = green = blue = _HALF
+        red = green = blue = half
         for k in range(count):
             weight = np.int64(s.column_weights[packed + k])
             red += weight * pixels[start + 3 * k]

@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload import jit
-from fastload.engine.cpu.kernels.bilinear import resample_bilinear
 from fastload.engine.cpu.kernels.exact import resample_exact, store_level
+from fastload.engine.cpu.kernels.fast import resample_fast
 from fastload.engine.cpu.kernels.layout import (
+    AREA,
     BILINEAR,
+    BOX,
     BOX_HEIGHT,
     BOX_LEFT,
     BOX_OUTSIDE,
@@ -101,7 +103,8 @@ def resample(
     visible = (y0, y1, x0, x1)
     if y0 > 0 or y1 < out_height or x0 > 0 or x1 < out_width:
         _fill_outside(constants, slot, start, visible, out_height, out_width)
-    if numbers[FILTER] == BILINEAR and resample_bilinear(
+    code = numbers[FILTER]
+    if (code == BILINEAR or code == BOX or code == AREA) and resample_fast(
         pixels, height, width, region, parameters, constants, slot, start, visible, scratch
     ):
         return DONE

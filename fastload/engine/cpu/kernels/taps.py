@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload import jit
-from fastload.engine.cpu.kernels.layout import BICUBIC_PLAIN, BILINEAR, NEAREST
+from fastload.engine.cpu.kernels.layout import AREA, BICUBIC_PLAIN, BILINEAR, BOX, NEAREST
 
 # Pillow's: 32 bits less 8 for the grey level, 1 for the sign and 1 for the overshoot of bicubic.
 PRECISION: Final = 22
@@ -17,7 +17,20 @@ _ONE: Final = 1 << PRECISION
 
 
 @jit.inlined
+def find_reach(code: int, stretch: float) -> float:
+    """Half of the filter's width in source pixels, where a pixel of the grid is ``stretch`` of them wide."""
+    if code == BILINEAR:
+        return stretch
+    if code == BOX:
+        return 0.5 * stretch
+    # A pixel counts for as much of it as lies under the grid's: also half a pixel off the edge.
+    return 0.5 * stretch + 0.5 if code == AREA else 2.0 * stretch
+
+
+@jit.inlined
 def _filter(code: int, x: float) -> float:
+    if code == BOX:
+        return 1.0 if -0.5 < x <= 0.5 else 0.0
     x = abs(x)
     if code == BILINEAR:
         return max(1.0 - x, 0.0)
@@ -50,29 +63,35 @@ def find_taps(
     lower = math.floor(start)
     upper = max(min(math.ceil(start + length), size), lower + 1)
     scale = length / grid
-    centre = start + (position + 0.5) * scale
+    # Pixels count from the first one that the box touches, as after Pillow's crop; so do its roundings.
+    pixels = upper - lower
+    centre = start - lower + (position + 0.5) * scale
     if code == NEAREST:
         weights[0] = _ONE
-        return min(max(int(centre), lower), upper - 1), 1
+        return lower + min(max(int(centre), 0), pixels - 1), 1
     stretch = max(scale, 1.0) if antialias else 1.0
-    support = stretch if code == BILINEAR else 2.0 * stretch
+    support = find_reach(code, stretch)
     inverse = 1.0 / stretch
     total = 0.0
     if code == BICUBIC_PLAIN:
         base = math.floor(centre - 0.5) - 1
-        first = min(max(base, lower), upper - 1)
-        count = min(max(base + 3, lower), upper - 1) - first + 1
+        first = min(max(base, 0), pixels - 1)
+        count = min(max(base + 3, 0), pixels - 1) - first + 1
         for k in range(count):
             real[k] = 0.0
         for k in range(4):
-            real[min(max(base + k, lower), upper - 1) - first] += _filter(code, base + k + 0.5 - centre)
+            real[min(max(base + k, 0), pixels - 1) - first] += _filter(code, base + k + 0.5 - centre)
         total = 1.0
     else:
-        first = max(math.floor(centre - support + 0.5), lower)
-        count = min(math.floor(centre + support + 0.5), upper) - first
+        first = max(math.floor(centre - support + 0.5), 0)
+        count = min(math.floor(centre + support + 0.5), pixels) - first
         for k in range(count):
-            real[k] = _filter(code, (first + k + 0.5 - centre) * inverse)
+            offset = first + k - centre + 0.5
+            if code == AREA:
+                real[k] = min(max(support - abs(offset), 0.0), 1.0)
+            else:
+                real[k] = _filter(code, offset * inverse)
             total += real[k]
     for k in range(count):
         weights[k] = np.int32(math.floor(real[k] / total * _ONE + 0.5))
-    return first, count
+    return lower + first, count

@@ -1,7 +1,7 @@
 """Vector instructions that numba cannot express; the only module of this engine that touches raw addresses.
 
 Contract. An address is an int64 taken from an array that the calling kernel holds for as long as it runs. Nothing is
-checked here: the caller guarantees that every byte that is named below lies inside such an array (bilinear.py does so,
+checked here: the caller guarantees that every byte that is named below lies inside such an array (fast.py does so,
 from sizes that resample.py has validated). Any alignment will do.
 
 The code is LLVM's portable vector IR, not one processor's intrinsics: ``trunc(lshr(mul(zext a, zext b), 16))`` becomes

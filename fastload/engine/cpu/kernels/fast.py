@@ -1,4 +1,4 @@
-"""The fast resampler: bilinear, antialiased or plain, in 16-bit vector arithmetic, to every stored type.
+"""The fast resampler: bilinear (antialiased or plain), box and area, in 16-bit vector arithmetic, to every stored type.
 
 Blocks of 32 output rows pass three stages that stay in the caches: rows are mixed (bytes side by side, whatever pixel
 they belong to), turned so that the 32 rows of one column lie side by side, mixed along the columns, and turned back on
@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 from fastload import jit
 from fastload.engine.cpu.kernels.layout import (
     ANTIALIAS,
+    AREA,
     BLOCK_COLUMNS,
     BLOCK_ROWS,
+    BOX,
     BOX_HEIGHT,
     BOX_LEFT,
     BOX_TOP,
     BOX_WIDTH,
     CHUNK,
+    FILTER,
     FLIP,
     GRID_HEIGHT,
     GRID_WIDTH,
@@ -45,6 +48,7 @@ from fastload.engine.cpu.kernels.layout import (
     Scratch,
     Slot,
 )
+from fastload.engine.cpu.kernels.taps import find_reach
 from fastload.engine.cpu.kernels.vector import (
     mix_columns,
     mix_rows,
@@ -58,14 +62,15 @@ from fastload.engine.cpu.kernels.vector import (
 
 
 @jit.inlined
-def count_taps(length: float, grid: int, antialias: bool, pixels: int) -> int:
+def _count_taps(code: int, length: float, grid: int, antialias: bool, pixels: int) -> int:
     """Taps that every output position of an axis gets; more than MAX_FAST_TAPS is not for this resampler."""
     stretch = max(length / grid, 1.0) if antialias else 1.0
-    return min(math.ceil(min(2.0 * stretch, 1e9)), pixels)
+    return min(math.ceil(min(2.0 * find_reach(code, stretch), 1e9)), pixels)
 
 
 @jit.inlined
 def _fill_table(
+    code: int,
     start: float,
     length: float,
     grid: int,
@@ -87,26 +92,38 @@ def _fill_table(
     """
     scale = length / grid
     stretch = max(scale, 1.0) if antialias else 1.0
+    reach = find_reach(code, stretch)
     inverse = 1.0 / stretch
-    offsets = real[:count]
-    totals = real[count : 2 * count]
-    last_start = float(upper - taps)
+    # Bilinear and area are one trapezium: its slope, and how high it would go and goes.
+    slope, peak, ceiling = (1.0, reach, 1.0) if code == AREA else (inverse, 1.0, 1.0)
+    begins, centres = real[:count], real[count : 2 * count]
+    ends, totals = real[2 * count : 3 * count], real[3 * count : 4 * count]
+    # Pixels count from the first one that the box touches, as after Pillow's crop.
+    origin, last_start = start - lower, float(upper - lower - taps)
     for i in range(count):
-        centre = start + (position + i * step + 0.5) * scale
-        begin = min(max(math.floor(centre - stretch - 0.5) + 1.0, float(lower)), last_start)
-        first[i] = np.int32(begin)
-        offsets[i] = begin - centre + 0.5
+        centre = origin + (position + i * step + 0.5) * scale
+        begins[i] = min(max(math.floor(centre - reach + 0.5), 0.0), last_start)
+        ends[i] = math.floor(centre + reach + 0.5)
+        centres[i] = centre
         totals[i] = 0.0
     for k in range(taps):
-        row = real[(2 + k) * count : (3 + k) * count]
-        for i in range(count):
-            weight = max(1.0 - abs(offsets[i] + k) * inverse, 0.0)
-            row[i] = weight
-            totals[i] += weight
+        row = real[(4 + k) * count : (5 + k) * count]
+        if code == BOX:
+            for i in range(count):
+                pixel = begins[i] + k
+                offset = (pixel - centres[i] + 0.5) * inverse
+                row[i] = 1.0 if (offset > -0.5) & (offset <= 0.5) & (pixel < ends[i]) else 0.0
+                totals[i] += row[i]
+        else:
+            for i in range(count):
+                offset = begins[i] + k - centres[i] + 0.5
+                row[i] = min(max(peak - abs(offset) * slope, 0.0), ceiling)
+                totals[i] += row[i]
     for i in range(count):
+        first[i] = np.int32(begins[i]) + lower
         totals[i] = 65536.0 / totals[i]
     for k in range(taps):
-        row = real[(2 + k) * count : (3 + k) * count]
+        row = real[(4 + k) * count : (5 + k) * count]
         out = weights[k * count : (k + 1) * count]
         for i in range(count):
             out[i] = np.uint16(np.int32(min(row[i] * totals[i] + 0.5, 65535.0)))
@@ -118,7 +135,7 @@ def _fill_table(
 
 
 @jit.inlined
-def resample_bilinear(
+def resample_fast(
     pixels: NDArray[np.uint8],
     height: int,
     width: int,
@@ -140,23 +157,23 @@ def resample_bilinear(
     if rows < BLOCK_ROWS or columns < BLOCK_COLUMNS:
         return False
     numbers = constants.numbers
-    antialias = numbers[ANTIALIAS] != 0
+    code, antialias = numbers[FILTER], numbers[ANTIALIAS] != 0
     top, left = math.floor(parameters[BOX_TOP]), math.floor(parameters[BOX_LEFT])
     bottom = max(min(math.ceil(parameters[BOX_TOP] + parameters[BOX_HEIGHT]), height), top + 1)
     right = max(min(math.ceil(parameters[BOX_LEFT] + parameters[BOX_WIDTH]), width), left + 1)
     grid_height, grid_width = int(parameters[GRID_HEIGHT]), int(parameters[GRID_WIDTH])
-    taps_y = count_taps(parameters[BOX_HEIGHT], grid_height, antialias, bottom - top)
-    taps_x = count_taps(parameters[BOX_WIDTH], grid_width, antialias, right - left)
+    taps_y = _count_taps(code, parameters[BOX_HEIGHT], grid_height, antialias, bottom - top)
+    taps_x = _count_taps(code, parameters[BOX_WIDTH], grid_width, antialias, right - left)
     if taps_y > MAX_FAST_TAPS or taps_x > MAX_FAST_TAPS:
         return False
     flip = parameters[FLIP] != 0.0
     window_left = int(parameters[WINDOW_LEFT])
     low_y, end_y = _fill_table(
-        parameters[BOX_TOP], parameters[BOX_HEIGHT], grid_height, antialias, taps_y, top, bottom,
+        code, parameters[BOX_TOP], parameters[BOX_HEIGHT], grid_height, antialias, taps_y, top, bottom,
         int(parameters[WINDOW_TOP]) + y0, 1, rows, s.fast_first_y, s.fast_weights_y, s.fast_float,
     )  # fmt: skip
     low_x, end_x = _fill_table(
-        parameters[BOX_LEFT], parameters[BOX_WIDTH], grid_width, antialias, taps_x, left, right,
+        code, parameters[BOX_LEFT], parameters[BOX_WIDTH], grid_width, antialias, taps_x, left, right,
         window_left + (numbers[OUT_WIDTH] - 1 - x0 if flip else x0), -1 if flip else 1, columns,
         s.fast_first_x, s.fast_weights_x, s.fast_float,
     )  # fmt: skip
