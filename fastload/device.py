@@ -75,8 +75,8 @@ class Copy:
 class CopyStream(Protocol):
     """Copies to one device, one after the other, beside the work that the user gives it."""
 
-    def start(self, tensors: tuple[torch.Tensor, ...], *, memory_format: torch.memory_format) -> Copy:
-        """Begins to copy and returns at once; the tensors must keep their values until ``done``."""
+    def start(self, tensors: tuple[torch.Tensor, ...]) -> Copy:
+        """Begins to copy and returns at once; the tensors must keep their values until ``done``. Strides are kept."""
         ...
 
     def hand_over(self, copy: Copy) -> tuple[torch.Tensor, ...]:
@@ -91,17 +91,14 @@ class CudaCopyStream:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def start(self, tensors: tuple[torch.Tensor, ...], *, memory_format: torch.memory_format) -> Copy:
+    def start(self, tensors: tuple[torch.Tensor, ...]) -> Copy:
         with torch.cuda.stream(self._stream):
             copies = []
             for tensor in tensors:
                 # A copy from ordinary memory would first wait for all that the stream has to do. Labels are small;
                 # torch keeps pinned memory of that size at hand and knows when a copy has left it.
                 pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
-                # The copy keeps the strides of its source, channels_last that is; another format is made on the device,
-                # where it costs microseconds.
-                copied = pinned.to(self._device, non_blocking=True)
-                copies.append(copied.contiguous(memory_format=memory_format) if copied.dim() == 4 else copied)
+                copies.append(pinned.to(self._device, non_blocking=True))
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(self._stream)
         return Copy(tensors=tuple(copies), done=done)

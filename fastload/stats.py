@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 # Stages in the order in which a sample passes them. "wait" is the user's thread waiting for a batch.
-STAGES: Final = ("plan", "read", "decode", "resize", "copy", "wait")
+STAGES: Final = ("plan", "read", "decode", "resize", "wait")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastload.augment.parameters import Draws, Output
+from fastload.augment.parameters import Draws, MemoryFormat, Output
 from fastload.augment.plan import AugmentPlan, compile_plan
 
-__all__ = ["AugmentPlan", "Draws", "Output", "compile_plan"]
+__all__ = ["AugmentPlan", "Draws", "MemoryFormat", "Output", "compile_plan"]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DType = Literal["uint8", "float16", "bfloat16", "float32"]
+MemoryFormat = Literal["channels_last", "contiguous"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "area"]
 
 
@@ -27,6 +28,8 @@ class Output:
             which each source pixel counts for the part of it that lies under the output pixel.
         antialias: Whether the filter widens when the source is larger than the grid, as torchvision and Pillow do.
             Never with "nearest", always with "box" and "area".
+        memory_format: How an image lies in memory, in torch's words: "channels_last" is height x width x 3,
+            "contiguous" is 3 x height x width. The values are the same.
     """
 
     height: int
@@ -36,6 +39,14 @@ class Output:
     bias: tuple[float, float, float]
     interpolation: Interpolation
     antialias: bool
+    memory_format: MemoryFormat = "channels_last"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image in memory."""
+        if self.memory_format == "contiguous":
+            return 3, self.height, self.width
+        return self.height, self.width, 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,6 @@ STAGE_NAMES = {
     "read": "read from storage",
     "decode": "JPEG decoded",
     "resize": "cropped, resized, stored",
-    "copy": "copied",
     "wait": "training waited for data",
 }
 

@@ -63,8 +63,8 @@ class Pending(Protocol):
 class Engine(ABC):
     """Turns requests into pixels. Owns no order and no randomness; one per Loader.
 
-    The slot's image array is what ``Output`` says: rows x height x width x 3, C-contiguous (NHWC), uint8, float16,
-    float32, or uint16 holding bfloat16 bits.
+    The slot's image array is what ``Output`` says: rows x ``Output.shape`` (NHWC or NCHW), C-contiguous, of uint8,
+    float16, float32, or uint16 holding bfloat16 bits.
     """
 
     name: str

@@ -12,7 +12,7 @@ from fastload.batch import Ring, storage_dtype
 from fastload.dataset import Dataset
 from fastload.device import CudaCopyStream, pinned_memory
 from fastload.engine.base import Engine
-from fastload.loader.delivery import Delivery, DeviceDelivery, MemoryFormat, RearrangedDelivery, ShownDelivery
+from fastload.loader.delivery import Delivery, DeviceDelivery, ShownDelivery
 from fastload.loader.machinery import Machinery
 from fastload.loader.options import one_of
 from fastload.stats import Stats
@@ -39,7 +39,6 @@ def build_machinery(
     engine: Literal["cpu"],
     num_workers: int,
     device: torch.device | None,
-    memory_format: MemoryFormat,
     reuse_buffers: bool,
     stats: Stats,
 ) -> Machinery:
@@ -49,23 +48,14 @@ def build_machinery(
         num_slots: Slots that stay for good: those that the engine works on and those that the user sees.
         The others are the Loader's own.
     """
-    memory = storage_dtype(output.dtype)
-    shape = (rows, output.height, output.width, 3)
-    ring = functools.partial(Ring, dtype=memory)
+    ring = functools.partial(Ring, (rows, *output.shape), storage_dtype(output.dtype), num_slots)
     delivery: Delivery
     if device is not None:
-        slots = ring(shape, size=num_slots, allocate=pinned_memory)
-        delivery = DeviceDelivery(
-            slots, CudaCopyStream(device), dtype=output.dtype, memory_format=memory_format, dataset=dataset
-        )
-    elif memory_format == "contiguous":
-        # The engine's slots are free again as soon as they are copied; the user sees the two planar ones.
-        slots = ring(shape, size=num_slots - 1)
-        planar = ring((rows, 3, output.height, output.width), size=2, reuse=reuse_buffers)
-        delivery = RearrangedDelivery(slots, planar, dtype=output.dtype, dataset=dataset, stats=stats)
+        slots = ring(allocate=pinned_memory)
+        delivery = DeviceDelivery(slots, CudaCopyStream(device), output=output, dataset=dataset)
     else:
-        slots = ring(shape, size=num_slots, reuse=reuse_buffers)
-        delivery = ShownDelivery(slots, dtype=output.dtype, dataset=dataset)
+        slots = ring(reuse=reuse_buffers)
+        delivery = ShownDelivery(slots, output=output, dataset=dataset)
     return Machinery(
         engine=_build_engine(engine, dataset, output, num_workers, stats), slots=slots, delivery=delivery, output=output
     )

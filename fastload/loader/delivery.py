@@ -1,23 +1,18 @@
-"""How a filled slot becomes the Batch that the user is handed: shown, rearranged, or copied to a device."""
+"""How a filled slot becomes the Batch that the user is handed: shown, or copied to a device."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import torch
+from numpy.typing import NDArray
 
-from fastload.augment.parameters import DType
+from fastload.augment import Output
 from fastload.batch import Batch, Ring, as_tensor
 from fastload.dataset import Dataset
 from fastload.device import Copy, CopyStream, SlotReturns
 from fastload.loader.flight import Flight
-from fastload.stats import Stats
-
-MemoryFormat = Literal["channels_last", "contiguous"]
-
-_TORCH_FORMATS: Final = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 # Copies under way at which the host waits for the oldest. Two are there by design, the user's next batch and the one
 # after it; a third means that the one of the step before last has not ended (38 MB take 1.5 ms at 25 GB/s).
@@ -51,9 +46,9 @@ class ShownDelivery:
 
     lookahead = 0
 
-    def __init__(self, slots: Ring, *, dtype: DType, dataset: Dataset) -> None:
+    def __init__(self, slots: Ring, *, output: Output, dataset: Dataset) -> None:
         self._slots = slots
-        self._dtype = dtype
+        self._output = output
         self._dataset = dataset
 
     def start(self, flight: Flight) -> Flight:
@@ -61,40 +56,7 @@ class ShownDelivery:
 
     def finish(self, started: Flight) -> Batch:
         shown = self._slots.lend(started.slot)[: len(started.ids)]
-        return _as_batch(as_tensor(shown, self._dtype).permute(0, 3, 1, 2), started, self._dataset)
-
-    def close(self) -> None:
-        pass
-
-
-class RearrangedDelivery:
-    """The user sees slots of another ring, to which pixels are copied as N x 3 x H x W; the engine's come back at once.
-
-    Args:
-        slots: Rows x height x width x 3, what the engine fills.
-        planar_slots: Rows x 3 x height x width, what the user sees.
-    """
-
-    lookahead = 0
-
-    def __init__(self, slots: Ring, planar_slots: Ring, *, dtype: DType, dataset: Dataset, stats: Stats) -> None:
-        self._slots = slots
-        self._planar_slots = planar_slots
-        self._dtype = dtype
-        self._dataset = dataset
-        self._stats = stats
-
-    def start(self, flight: Flight) -> Flight:
-        return flight
-
-    def finish(self, started: Flight) -> Batch:
-        begin = time.perf_counter()
-        count = len(started.ids)
-        images = as_tensor(self._planar_slots.lend(self._planar_slots.take())[:count], self._dtype)
-        images.copy_(as_tensor(started.images, self._dtype).permute(0, 3, 1, 2))
-        self._slots.give_back(started.slot)
-        self._stats.add("copy", time.perf_counter() - begin, count)
-        return _as_batch(images, started, self._dataset)
+        return _as_batch(shown, started, self._output, self._dataset)
 
     def close(self) -> None:
         pass
@@ -106,25 +68,20 @@ class DeviceDelivery:
     Args:
         slots: What the engine fills; pinned memory.
         stream: What copies.
-        memory_format: Of the images on the device.
     """
 
     lookahead = 1
 
-    def __init__(
-        self, slots: Ring, stream: CopyStream, *, dtype: DType, memory_format: MemoryFormat, dataset: Dataset
-    ) -> None:
+    def __init__(self, slots: Ring, stream: CopyStream, *, output: Output, dataset: Dataset) -> None:
         self._slots = slots
         self._stream = stream
-        self._dtype = dtype
-        self._memory_format = _TORCH_FORMATS[memory_format]
+        self._output = output
         self._dataset = dataset
         self._returns = SlotReturns(slots.give_back, limit=COPIES_UNDER_WAY)
 
     def start(self, flight: Flight) -> tuple[Copy, Batch]:
-        images = as_tensor(flight.images, self._dtype).permute(0, 3, 1, 2)
-        batch = _as_batch(images, flight, self._dataset)
-        copy = self._stream.start((batch.images, batch.labels), memory_format=self._memory_format)
+        batch = _as_batch(flight.images, flight, self._output, self._dataset)
+        copy = self._stream.start((batch.images, batch.labels))
         self._returns.add(flight.slot, copy.done)
         self._returns.collect()
         return copy, batch
@@ -138,9 +95,10 @@ class DeviceDelivery:
         self._returns.drain()
 
 
-def _as_batch(images: torch.Tensor, flight: Flight, dataset: Dataset) -> Batch:
+def _as_batch(memory: NDArray[Any], flight: Flight, output: Output, dataset: Dataset) -> Batch:
+    images = as_tensor(memory, output.dtype)
     return Batch(
-        images=images,
+        images=images.permute(0, 3, 1, 2) if output.memory_format == "channels_last" else images,
         labels=torch.from_numpy(dataset.labels(flight.ids)),
         ids=torch.from_numpy(flight.ids),
         valid=torch.from_numpy(flight.valid),

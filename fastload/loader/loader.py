@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,16 +13,22 @@ from typing import Any, Literal
 
 import torch
 
-from fastload.augment import AugmentPlan, compile_plan
+from fastload.augment import AugmentPlan, MemoryFormat, compile_plan
 from fastload.dataset import Dataset, Verify, open_dataset
 from fastload.device import resolve_device
 from fastload.errors import ConfigError, DataError, FastloadError
 from fastload.loader.build import EngineName, build_machinery, resolve_engine
-from fastload.loader.delivery import MemoryFormat
 from fastload.loader.iteration import EpochIterator
 from fastload.loader.ledger import Ledger, LoaderStats
 from fastload.loader.machinery import Keeper
-from fastload.loader.options import check_place, default_num_workers, integer, one_of, place_among_ranks
+from fastload.loader.options import (
+    check_place,
+    default_num_workers,
+    integer,
+    memory_format_name,
+    one_of,
+    place_among_ranks,
+)
 from fastload.loader.plan import EpochPlan
 from fastload.loader.position import Position, Sequence, from_state, to_state
 from fastload.order import BatchPlan, GlobalOrder, LastBatch, OrderMode
@@ -68,8 +75,8 @@ class Loader:
             and WORLD_SIZE, else 0 of 1.
         world_size: Number of processes that share each global batch of batch_size x world_size.
         prefetch: Batches that the engine works on while the user works on one.
-        memory_format: "channels_last" (as engines write it) or "contiguous", which costs a copy of each batch (on the
-            device, where there is one).
+        memory_format: "channels_last" or "contiguous" (torch.channels_last and torch.contiguous_format are taken too):
+            what the model's convolutions want. The values are the same, and neither costs a copy.
         verify: When bytes of a converted data set are compared with their checksums: the "first" time that they are
             read, "always" or "never".
         reuse_buffers: Take back a batch's memory when the next batch is asked for, even if it is still seen: saves
@@ -97,14 +104,13 @@ class Loader:
         rank: int | None = None,
         world_size: int | None = None,
         prefetch: int = 2,
-        memory_format: MemoryFormat = "channels_last",
+        memory_format: MemoryFormat | torch.memory_format = "channels_last",
         verify: Verify = "first",
         reuse_buffers: bool = False,
     ) -> None:
         one_of("shuffle", shuffle, _MODES)
         one_of("last_batch", last_batch, ("keep", "drop", "pad"))
         one_of("on_error", on_error, ("raise", "skip"))
-        one_of("memory_format", memory_format, ("channels_last", "contiguous"))
         one_of("verify", verify, ("first", "always", "never"))
         one_of("reuse_buffers", reuse_buffers, (True, False))
         self._engine = resolve_engine(engine)
@@ -118,7 +124,7 @@ class Loader:
         self.device = resolve_device(device)
         self._shuffle = shuffle
         self._on_error = on_error
-        self._memory_format = memory_format
+        self._memory_format = memory_format_name(memory_format)
         self._reuse_buffers = reuse_buffers
         self.set_transforms(transforms)
         self._owns_dataset = not isinstance(source, Dataset)
@@ -310,7 +316,7 @@ class Loader:
     def _ready_machinery(self) -> None:
         """Keeps what the last epoch was read with if it still serves, else builds another."""
         rows = self.batch_size if self._batches.last_batch == "pad" else min(self.batch_size, self._order.num_samples)
-        output = self._augment.output
+        output = dataclasses.replace(self._augment.output, memory_format=self._memory_format)
         kept = self._keeper.machinery
         if kept is not None and kept.usable and kept.output == output:
             return
@@ -323,7 +329,6 @@ class Loader:
             engine=self._engine,
             num_workers=self.num_workers,
             device=self.device,
-            memory_format=self._memory_format,
             reuse_buffers=self._reuse_buffers,
             stats=self._stats,
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from typing import Any
+from typing import Any, get_args
 
+import torch
 import torch.distributed as dist
 
+from fastload.augment import MemoryFormat
 from fastload.errors import ConfigError
 from fastload.processors import available_processors
 
@@ -30,6 +32,15 @@ def integer(name: str, value: Any, *, at_least: int) -> int:
     if number < at_least:
         raise ConfigError(f"{name} must be at least {at_least}, not {number}")
     return int(number)
+
+
+def memory_format_name(value: Any) -> MemoryFormat:
+    """The name of a memory format, given as such or as torch's object; ConfigError for any other."""
+    if isinstance(value, torch.memory_format):
+        value = {torch.channels_last: "channels_last", torch.contiguous_format: "contiguous"}.get(value, value)
+    one_of("memory_format", value, get_args(MemoryFormat))
+    name: MemoryFormat = value
+    return name
 
 
 def place_among_ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -99,7 +99,7 @@ class Model(Section):
     blurpool: bool = False
     """Blur (3 x 3 binomial) before every strided convolution with at least 16 input channels."""
     channels_last: bool = True
-    """Keep weights and activations in NHWC memory."""
+    """Keep weights and activations in NHWC memory, and have batches delivered in it; else NCHW."""
 
 
 class Optimizer(Section):

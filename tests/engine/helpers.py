@@ -72,7 +72,7 @@ class MemoryDataset(Dataset):
         pass
 
 
-def make_output(size=(32, 48), dtype="uint8", interpolation="bilinear", antialias=True):
+def make_output(size=(32, 48), dtype="uint8", interpolation="bilinear", antialias=True, memory_format="channels_last"):
     height, width = size
     scale, bias = (ONE, ZERO) if dtype == "uint8" else (SCALE, BIAS)
     return Output(
@@ -83,6 +83,7 @@ def make_output(size=(32, 48), dtype="uint8", interpolation="bilinear", antialia
         bias=bias,
         interpolation=interpolation,
         antialias=antialias,
+        memory_format=memory_format,
     )
 
 
@@ -100,7 +101,7 @@ def make_draws(ids, boxes, output, grids=None, windows=None, flips=None):
 
 def make_slot(count, output):
     """A slot full of a value that no pixel has by accident in every place."""
-    slot = np.empty((count, output.height, output.width, 3), STORAGE[output.dtype])
+    slot = np.empty((count, *output.shape), STORAGE[output.dtype])
     slot.view(np.uint8)[:] = 0xA5
     return slot
 

@@ -79,6 +79,31 @@ def test_stored_values_are_scaled_and_rounded_once(make_engine, files, dtype, si
     torch.testing.assert_close(ours.view(torch.bfloat16) if dtype == "bfloat16" else ours, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("size", [(64, 48), (45, 81), (7, 5)])
+def test_contiguous_slots_hold_the_values_of_channels_last_ones(make_engine, files, dtype, size):
+    """Windows reach beyond the grid here and there, so that black is stored too."""
+    dataset = MemoryDataset(files)
+    height, width = size
+    slots = []
+    for memory_format in ("channels_last", "contiguous"):
+        output = make_output(size, dtype, memory_format=memory_format)
+        draws = make_draws(
+            range(20),
+            [(i, 2 * i, 40, 40 - i) for i in range(20)],
+            output,
+            grids=[(height + 2 * i - 20, width + 20 - 2 * i) for i in range(20)] if height > 20 else None,
+            windows=[(i // 2 - 5, 5 - i // 2, *size) for i in range(20)],
+            flips=[i % 2 for i in range(20)],
+        )
+        slots.append(make_slot(20, output))
+        request = Request(rows=np.arange(20)[::-1].copy(), draws=draws)
+        assert make_engine(dataset, output).submit(lambda request=request: request, slots[-1]).result() == ()
+    assert slots[1].shape == (20, 3, *size)
+    np.testing.assert_array_equal(slots[1], slots[0].transpose(0, 3, 1, 2))
+    assert len(np.unique(slots[0])) > 100
+
+
 def test_a_whole_pipeline_equals_torchvision(make_engine, files):
     output = make_output((64, 64), "float32")
     dataset = MemoryDataset(files)

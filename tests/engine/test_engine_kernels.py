@@ -358,12 +358,13 @@ def test_nothing_behind_the_declared_slack_is_read_or_written():
     rng = np.random.default_rng(4)
     for _ in range(40):
         height, width = (int(number) for number in rng.integers(1, 300, 2))
-        output = make_output(tuple(int(number) for number in rng.integers(16, 80, 2)))
+        size = tuple(int(number) for number in rng.integers(16, 80, 2))
+        output = make_output(size, memory_format=rng.choice(["channels_last", "contiguous"]))
         pixels = guarded(height * width * 3 + layout.SLACK)
         slot = guarded(output.height * output.width * 3)
         draws = make_draws([0], [random_box(rng, height, width, True)], output, flips=[rng.integers(2)])
         constants, scratch = layout.make_constants(output), layout.make_scratch(output)
-        flat = layout.flat_slot(slot.reshape(1, output.height, output.width, 3))
+        flat = layout.flat_slot(slot.reshape(1, *output.shape))
         assert (
             resample_image(
                 pixels, height, width, 0, 0, height, width, parameters_of(draws, 0), constants, flat, 0, scratch

@@ -20,7 +20,7 @@ class HostStream:
         self.handed_over = 0
         self.waited = 0
 
-    def start(self, tensors, *, memory_format):
+    def start(self, tensors):
         self.started += 1
         targets = tuple(torch.empty_like(tensor) for tensor in tensors)
         return Copy(tensors=targets, done=HostEvent(self, tensors, targets))
@@ -59,9 +59,7 @@ def stream(monkeypatch):
     monkeypatch.setattr(
         build,
         "ShownDelivery",
-        lambda slots, *, dtype, dataset: DeviceDelivery(
-            slots, stream, dtype=dtype, memory_format="channels_last", dataset=dataset
-        ),
+        lambda slots, *, output, dataset: DeviceDelivery(slots, stream, output=output, dataset=dataset),
     )
     return stream
 

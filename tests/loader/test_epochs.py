@@ -104,13 +104,17 @@ def test_two_epochs_crop_the_same_sample_differently(photos, train):
 
 
 def test_contiguous_format_holds_the_same_pixels(photos, train):
-    for dtype in (torch.uint8, torch.bfloat16):
+    for dtype, layouts in (
+        (torch.uint8, ("channels_last", "contiguous")),
+        (torch.bfloat16, (torch.channels_last, torch.contiguous_format)),
+    ):
         chain = [*train, T.ToDtype(dtype, scale=dtype is not torch.uint8)]
         pair = [
             list(fl.Loader(photos, batch_size=16, transforms=chain, num_workers=2, memory_format=layout))
-            for layout in ("channels_last", "contiguous")
+            for layout in layouts
         ]
         for one, other in zip(*pair, strict=True):
+            assert one.images.is_contiguous(memory_format=torch.channels_last)
             assert other.images.is_contiguous()
             assert torch.equal(one.images, other.images)
 
@@ -213,6 +217,7 @@ def test_a_data_set_that_the_user_opened_stays_open(photos, train):
         ({"rank": 2, "world_size": 2}, "rank must be below world_size \\(2\\), not 2"),
         ({"prefetch": 0}, "prefetch must be at least 1, not 0"),
         ({"memory_format": "nhwc"}, "memory_format must be one of 'channels_last', 'contiguous', not 'nhwc'"),
+        ({"memory_format": torch.preserve_format}, "memory_format must be one of 'channels_last', 'contiguous'"),
         ({"verify": "sometimes"}, "verify must be one of 'first', 'always', 'never', not 'sometimes'"),
         ({"reuse_buffers": "yes"}, "reuse_buffers must be one of True, False, not 'yes'"),
         ({"transforms": []}, "images of a batch must have one size"),

@@ -70,9 +70,8 @@ class Work:
 
 def check_slot(images: NDArray[Any], output: Output) -> None:
     """ConfigError unless ``images`` has the shape, type and memory layout that ``output`` asks for."""
-    expected = (output.height, output.width, 3)
-    if images.ndim != 4 or images.shape[1:] != expected:
-        raise ConfigError(f"a slot of shape (rows, *{expected}) was expected, not {images.shape}")
+    if images.ndim != 4 or images.shape[1:] != output.shape:
+        raise ConfigError(f"a slot of shape (rows, *{output.shape}) was expected, not {images.shape}")
     if images.dtype != STORAGE[output.dtype]:
         raise ConfigError(f"a slot of {STORAGE[output.dtype]} was expected for {output.dtype}, not {images.dtype}")
     if not images.flags.c_contiguous or not images.flags.writeable or not images.flags.aligned:

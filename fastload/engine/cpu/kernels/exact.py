@@ -18,6 +18,7 @@ from fastload.engine.cpu.kernels.layout import (
     BOX_LEFT,
     BOX_TOP,
     BOX_WIDTH,
+    CHANNEL_STEP,
     FILTER,
     FLIP,
     GRID_HEIGHT,
@@ -26,6 +27,7 @@ from fastload.engine.cpu.kernels.layout import (
     KIND_FLOAT32,
     KIND_UINT8,
     OUT_WIDTH,
+    PIXEL_STEP,
     RING,
     WINDOW_LEFT,
     WINDOW_TOP,
@@ -47,9 +49,11 @@ def clip(value: int) -> int:
 
 
 @jit.inlined
-def store_level(slot: Slot, constants: Constants, position: int, channel: int, level: int) -> None:
-    """Stores one grey level as the slot's type."""
-    kind = constants.numbers[KIND]
+def store_level(slot: Slot, constants: Constants, start: int, y: int, x: int, channel: int, level: int) -> None:
+    """Stores one grey level of the image that begins at value ``start``, as the slot's type."""
+    numbers = constants.numbers
+    position = start + (y * numbers[OUT_WIDTH] + x) * numbers[PIXEL_STEP] + channel * numbers[CHANNEL_STEP]
+    kind = numbers[KIND]
     if kind == KIND_UINT8:
         slot.bytes1[position] = np.uint8(level)
     elif kind == KIND_FLOAT32:
@@ -172,8 +176,7 @@ def resample_exact(
             ring = s.ring[kept * 3 * out_width : (kept + 1) * 3 * out_width]
             for j in range(3 * x0, 3 * x1):
                 s.sums[j] += weight * ring[j]
-        out = start + y * out_width * 3
         for x in range(x0, x1):
             for channel in range(3):
-                store_level(slot, constants, out + 3 * x + channel, channel, clip(s.sums[3 * x + channel] >> fraction))
+                store_level(slot, constants, start, y, x, channel, clip(s.sums[3 * x + channel] >> fraction))
     return True

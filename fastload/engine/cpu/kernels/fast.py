@@ -29,6 +29,7 @@ from fastload.engine.cpu.kernels.layout import (
     BOX_LEFT,
     BOX_TOP,
     BOX_WIDTH,
+    CHANNEL_STEP,
     CHUNK,
     FILTER,
     FLIP,
@@ -41,6 +42,7 @@ from fastload.engine.cpu.kernels.layout import (
     KIND_UINT8,
     MAX_FAST_TAPS,
     OUT_WIDTH,
+    PIXEL_STEP,
     STRIP,
     WINDOW_LEFT,
     WINDOW_TOP,
@@ -190,7 +192,8 @@ def resample_fast(
         # The last block ends with the last row, and may so repeat rows of the one before.
         row = min(block, rows - BLOCK_ROWS)
         _mix_block(source, region_width * 3, used, row, rows, taps_y, s)
-        _finish_block(columns, taps_x, start + ((y0 + row) * numbers[OUT_WIDTH] + x0) * 3, constants, slot, s)
+        first = start + ((y0 + row) * numbers[OUT_WIDTH] + x0) * numbers[PIXEL_STEP]
+        _finish_block(columns, taps_x, first, constants, slot, s)
     return True
 
 
@@ -216,7 +219,8 @@ def _finish_block(count: int, taps: int, start: int, constants: Constants, slot:
     """``s.columns`` to ``count`` output columns of BLOCK_ROWS rows in the slot, from value ``start`` on."""
     columns, resampled = np.int64(s.columns.ctypes.data), np.int64(s.resampled.ctypes.data)
     weights = np.int64(s.fast_weights_x.ctypes.data)
-    kind = constants.numbers[KIND]
+    numbers = constants.numbers
+    kind, planar = numbers[KIND], numbers[PIXEL_STEP] == 1
     if kind == KIND_UINT8:
         target, size = np.int64(slot.bytes1.ctypes.data), 1
     elif kind == KIND_FLOAT32:
@@ -224,11 +228,14 @@ def _finish_block(count: int, taps: int, start: int, constants: Constants, slot:
     else:
         target, size = np.int64(slot.bytes2.ctypes.data), 2
     target += size * start
-    row_bytes = 3 * size * constants.numbers[OUT_WIDTH]
+    row_bytes = size * numbers[PIXEL_STEP] * numbers[OUT_WIDTH]
+    planes, plane_bytes = (3, size * numbers[CHANNEL_STEP]) if planar else (1, 0)
+    asked_bytes = BLOCK_ROWS * size * numbers[PIXEL_STEP]
     for i in range(count):
         # The slot is in no cache: its lines are asked for while there is arithmetic to do (4% of the whole).
-        for ahead in range(0, BLOCK_ROWS * 3 * size, 64):
-            prefetch_for_writing(target + i * BLOCK_ROWS * 3 * size + ahead)
+        for plane in range(planes):
+            for ahead in range(0, asked_bytes, 64):
+                prefetch_for_writing(target + plane * plane_bytes + i * asked_bytes + ahead)
         mix_columns(
             columns + np.int64(s.fast_first_x[i]) * (6 * BLOCK_ROWS),
             weights + 2 * i,
@@ -237,17 +244,21 @@ def _finish_block(count: int, taps: int, start: int, constants: Constants, slot:
             resampled + i * 3 * BLOCK_ROWS,
         )
     scale, bias = np.int64(constants.scale.ctypes.data), np.int64(constants.bias.ctypes.data)
-    # Three times sixteen values are sixteen pixels. One loop, for LLVM would write a loop over the three out in full.
+    # Three times sixteen values are sixteen pixels: those of one channel each, or a third of each row of them.
+    source_step, source_part = (3 * BLOCK_ROWS, BLOCK_ROWS) if planar else (BLOCK_ROWS, 16 * BLOCK_ROWS)
+    target_part = plane_bytes if planar else 16 * size
+    # One loop, for LLVM would write a loop over the three out in full.
     for piece in range(3 * ((count + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS)):
         # As with rows, the last sixteen columns may repeat some of those before.
-        value = 3 * min(piece // 3 * BLOCK_COLUMNS, count - BLOCK_COLUMNS) + 16 * (piece % 3)
-        source, at = resampled + value * BLOCK_ROWS, target + size * value
-        scales, biases = scale + 64 * (piece % 3), bias + 64 * (piece % 3)
+        column, part = min(piece // 3 * BLOCK_COLUMNS, count - BLOCK_COLUMNS), piece % 3
+        source = resampled + column * 3 * BLOCK_ROWS + part * source_part
+        at = target + size * numbers[PIXEL_STEP] * column + part * target_part
+        scales, biases = scale + 64 * part, bias + 64 * part
         if kind == KIND_UINT8:
-            store_uint8(source, at, row_bytes, scales, biases)
+            store_uint8(source, source_step, at, row_bytes, scales, biases)
         elif kind == KIND_FLOAT16:
-            store_float16(source, at, row_bytes, scales, biases)
+            store_float16(source, source_step, at, row_bytes, scales, biases)
         elif kind == KIND_BFLOAT16:
-            store_bfloat16(source, at, row_bytes, scales, biases)
+            store_bfloat16(source, source_step, at, row_bytes, scales, biases)
         else:
-            store_float32(source, at, row_bytes, scales, biases)
+            store_float32(source, source_step, at, row_bytes, scales, biases)

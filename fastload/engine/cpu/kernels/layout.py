@@ -25,6 +25,8 @@ PARAMETERS: Final = 9
 
 # Columns of the constants row (int64): what is the same for every image of an engine.
 OUT_HEIGHT, OUT_WIDTH, FILTER, ANTIALIAS, KIND = 0, 1, 2, 3, 4
+# Values from one pixel of a stored row to the next, and from one channel to the next.
+PIXEL_STEP, CHANNEL_STEP = 5, 6
 
 NEAREST, BILINEAR, BICUBIC, BICUBIC_PLAIN, BOX, AREA = 0, 1, 2, 3, 4, 5
 KIND_UINT8, KIND_FLOAT16, KIND_BFLOAT16, KIND_FLOAT32 = 0, 1, 2, 3
@@ -78,10 +80,10 @@ class Constants(NamedTuple):
     """What is equal for every image of an engine.
 
     Attributes:
-        numbers: int64 (5,), columns OUT_HEIGHT ... KIND.
+        numbers: int64 (7,), columns OUT_HEIGHT ... CHANNEL_STEP.
         table2: uint16 (3 * 256,), bits of the stored value of each grey level of each channel (float16, bfloat16).
         table4: float32 (3 * 256,), the same as float32.
-        scale, bias: float32 (48,), one per channel, repeated for sixteen pixels.
+        scale, bias: float32 (48,), those of sixteen pixels in the order in which their values lie in memory.
     """
 
     numbers: NDArray[np.int64]
@@ -121,7 +123,9 @@ def make_constants(output: Output) -> Constants:
     code = _FILTERS[output.interpolation]
     if code == BICUBIC and not output.antialias:
         code = BICUBIC_PLAIN
-    numbers = np.array([output.height, output.width, code, output.antialias, _KINDS[output.dtype]], np.int64)
+    planar = output.memory_format == "contiguous"
+    steps = (1, output.height * output.width) if planar else (3, 1)
+    numbers = np.array([output.height, output.width, code, output.antialias, _KINDS[output.dtype], *steps], np.int64)
     scale, bias = np.array(output.scale, np.float32), np.array(output.bias, np.float32)
     table4 = (np.arange(256, dtype=np.float32) * scale[:, None] + bias[:, None]).reshape(-1)
     if output.dtype == "bfloat16":
@@ -130,6 +134,8 @@ def make_constants(output: Output) -> Constants:
     else:
         with np.errstate(over="ignore"):
             table2 = table4.astype(np.float16).view(np.uint16)
+    if planar:
+        return Constants(numbers, table2, table4, np.repeat(scale, BLOCK_COLUMNS), np.repeat(bias, BLOCK_COLUMNS))
     return Constants(numbers, table2, table4, np.tile(scale, BLOCK_COLUMNS), np.tile(bias, BLOCK_COLUMNS))
 
 

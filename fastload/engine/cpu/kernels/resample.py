@@ -53,7 +53,7 @@ def _fill_outside(
         for x in range(width):
             if whole or x < x0 or x >= x1:
                 for channel in range(3):
-                    store_level(slot, constants, start + (y * width + x) * 3 + channel, channel, 0)
+                    store_level(slot, constants, start, y, x, channel, 0)
 
 
 @jit.inlined

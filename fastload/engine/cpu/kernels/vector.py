@@ -280,18 +280,19 @@ def _stored(builder: Any, kind: int, levels: Any, scale: Any, bias: Any) -> Any:
 
 def _make_store(kind: int) -> Any:
     @_intrinsic
-    def store(_typing: Any, columns: Any, target: Any, row_bytes: Any, scale: Any, bias: Any) -> Any:
+    def store(_typing: Any, columns: Any, columns_step: Any, target: Any, row_bytes: Any, scale: Any, bias: Any) -> Any:
         """Stores sixteen columns of BLOCK_ROWS grey levels as rows of sixteen values, scaled and biased.
 
-        Reads 16 * BLOCK_ROWS bytes at ``columns`` and sixteen float32 at ``scale`` and ``bias``; writes sixteen values
-        to each of BLOCK_ROWS rows, ``row_bytes`` apart.
+        Reads BLOCK_ROWS bytes every ``columns_step`` bytes from ``columns`` on, and sixteen float32 at ``scale`` and
+        ``bias``; writes sixteen values to each of BLOCK_ROWS rows, ``row_bytes`` apart.
         """
 
         def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            columns, target, row_bytes, scale, bias = args
+            columns, columns_step, target, row_bytes, scale, bias = args
             floats = ir.VectorType(_F32, 16)
             scales, biases = _load(builder, scale, floats), _load(builder, bias, floats)
-            rows = _transpose(builder, [_load(builder, columns, _ROWS8, BLOCK_ROWS * i) for i in range(16)])
+            places = [builder.add(columns, builder.mul(_number(i), columns_step)) for i in range(16)]
+            rows = _transpose(builder, [_load(builder, place, _ROWS8) for place in places])
             for row, both in enumerate(rows):
                 for half in (0, 1):
                     levels = _shuffle(builder, both, both, range(16 * half, 16 * half + 16))
@@ -299,7 +300,7 @@ def _make_store(kind: int) -> Any:
                     _store(builder, _stored(builder, kind, levels, scales, biases), place)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 5), emit
+        return types.void(*[types.int64] * 6), emit
 
     return store
 
