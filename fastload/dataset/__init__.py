@@ -1,10 +1,11 @@
-"""A data set on disk, opened: tar shards with their index, or a plain folder of images."""
+"""A data set on disk, opened: tar shards with their index, a plain folder of images, or a .beton file."""
 
 from __future__ import annotations
 
 from fastload.dataset.base import Dataset, Sample
+from fastload.dataset.beton import BetonDataset
 from fastload.dataset.image_folder import ImageFolderDataset
 from fastload.dataset.opening import open_dataset
 from fastload.dataset.sharded import ShardedDataset, Verify
 
-__all__ = ["Dataset", "ImageFolderDataset", "Sample", "ShardedDataset", "Verify", "open_dataset"]
+__all__ = ["BetonDataset", "Dataset", "ImageFolderDataset", "Sample", "ShardedDataset", "Verify", "open_dataset"]

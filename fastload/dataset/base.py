@@ -67,8 +67,16 @@ class Dataset(ABC):
         """Where the bytes of each image lie: number of the file, offset and size in bytes, each of the shape of ids.
 
         For planning reads that stay local and for engines that read by themselves. Offset and size lie inside the
-        file as it was when the data set was opened.
+        file as it was when the data set was opened. Where ``is_raw`` says so they are those of bare pixels.
         """
+
+    def is_raw(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether what lies at the extents of each sample are bare pixels in place of an image file, shape as ids.
+
+        That is RGB, height x width x 3 bytes (see ``sizes``), row by row from the top: an engine may read only the rows
+        that it needs. ``read_into`` gives an image file in any case.
+        """
+        return np.zeros(np.shape(ids), np.bool_)
 
     @abstractmethod
     def file_path(self, file_index: int) -> str:

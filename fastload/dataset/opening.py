@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from fastload.dataset.base import Dataset
+from fastload.dataset.beton import BetonDataset
 from fastload.dataset.image_folder import ImageFolderDataset
 from fastload.dataset.manifest import LEDGER_NAME, MANIFEST_NAME
 from fastload.dataset.sharded import ShardedDataset, Verify
@@ -15,12 +16,12 @@ WORK_NAME = ".fastload-convert"
 
 
 def open_dataset(path: str | os.PathLike[str], *, verify: Verify = "first") -> Dataset:
-    """Opens a converted data set (a folder with dataset.json) or a folder of images.
+    """Opens a converted data set (a folder with dataset.json), a folder of images or a .beton file of FFCV's.
 
     Args:
-        path: The folder.
+        path: The folder or the file.
         verify: When a converted data set compares bytes with their crc32: the "first" time that they are read,
-            "always" or "never". A folder of images has no checksums.
+            "always" or "never". Folders of images and .beton files have no checksums.
 
     Raises:
         DataError: There is no data set at ``path``, or a file of it is missing or damaged.
@@ -32,7 +33,7 @@ def open_dataset(path: str | os.PathLike[str], *, verify: Verify = "first") -> D
     if not os.path.exists(folder):
         raise DataError("there is nothing at this path; check it", path=folder)
     if not os.path.isdir(folder):
-        raise DataError("expected a folder: a converted data set or class folders of images", path=folder)
+        return BetonDataset(folder)
     if os.path.lexists(os.path.join(folder, MANIFEST_NAME)):
         return ShardedDataset(folder, verify=verify)
     if os.path.isdir(os.path.join(folder, WORK_NAME)):
