@@ -1,25 +1,59 @@
-"""fastload index DATASET."""
+"""fastload index DATASET | SHARDS."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from fastload.cli.drawing import Bars, facts, print_json, print_tables
+from fastload.errors import ConfigError
 
 
 def command(
-    dataset: Annotated[str, typer.Argument(help="Folder that fastload convert wrote.")],
+    dataset: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folder that fastload convert wrote, or uncompressed WebDataset shards that something else wrote: a "
+            "folder of .tar files, files, or a pattern ('shards-{000000..000009}.tar', 'shards-*.tar')."
+        ),
+    ],
+    output: Annotated[
+        str | None, typer.Option(help="Write here, with links to the tars, where their folder cannot be written to.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Ending of the member that is the image, where samples have several: jpg.")
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Where the label is: cls, json.FIELD, another ending, or none. By default .cls, if any."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first sample that cannot be read.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Write those that are there anew.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Write seek indexes that are there anew.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Write the seek indexes with which random crops are decoded several times faster (about 2% more bytes).
+    """Write the indexes that shards lack; no tar is ever changed.
 
-    They lie beside the shards and may be deleted at any time: they change the speed only.
+    A converted data set gets the seek indexes with which random crops are decoded several times faster (about 2% more
+    bytes; they may be deleted at any time). WebDataset shards of any origin get these and dataset.json and index.arrow
+    besides, and are a data set from then on. What cannot be read is listed in conversion.jsonl and counted.
     """
+    if len(dataset) == 1 and os.path.lexists(os.path.join(dataset[0], "dataset.json")):
+        if output or image or label or strict:
+            raise ConfigError(
+                f"{dataset[0]} has a dataset.json: --output, --image, --label and --strict are for others"
+            )
+        _write_seek_indexes(dataset[0], workers, rebuild, as_json)
+    else:
+        if rebuild:
+            raise ConfigError("--rebuild is for data sets with a dataset.json")
+        _adopt(dataset, output, image, label, strict, workers, as_json)
+
+
+def _write_seek_indexes(dataset: str, workers: int | None, rebuild: bool, as_json: bool) -> None:
     from fastload.dataset.indexing import write_seek_indexes
 
     with Bars() as bars:
@@ -38,3 +72,44 @@ def command(
         "seek indexes": f"{summary.num_bytes / 1e6:,.2f} MB",
     }
     print_tables(facts(summary.path, rows))
+
+
+def _adopt(
+    shards: list[str],
+    output: str | None,
+    image: str | None,
+    label: str | None,
+    strict: bool,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    from fastload.adopt import index_shards
+
+    with Bars() as bars:
+        summary = index_shards(
+            shards,
+            output=output,
+            image=image,
+            label=label,
+            workers=workers,
+            strict=strict,
+            progress=lambda done, total, skipped: bars.update(
+                "indexing (MB)", done // 1_000_000, total // 1_000_000, f"{skipped} skipped" if skipped else ""
+            ),
+        )
+    if as_json:
+        print_json(asdict(summary))
+        return
+    rows = {
+        "samples found": f"{summary.found:,}",
+        "skipped": f"{summary.skipped:,}",
+        "with a label": f"{summary.labelled:,}",
+        "with a seek index": f"{summary.indexed:,}",
+        "other members": ", ".join(summary.extras) or "none",
+        "shards": f"{summary.shards:,}, {summary.num_bytes / 1e6:,.1f} MB",
+    }
+    print_tables(facts(summary.path, rows))
+    for source, reason in summary.skips:
+        print_tables(f"skipped {source}: {reason}")
+    if summary.skipped > len(summary.skips):
+        print_tables(f"... and {summary.skipped - len(summary.skips):,} more, all in {summary.ledger}")

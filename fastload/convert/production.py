@@ -85,7 +85,7 @@ class Production:
         reasons: list[str] = []
         writer: PartWriter | None = None
         try:
-            with _quiet_pillow(), contextlib.closing(self._results(accounts)) as results:
+            with quiet_pillow(), contextlib.closing(self._results(accounts)) as results:
                 for task, images in results:
                     if writer is None:
                         writer = PartWriter(
@@ -187,7 +187,7 @@ def strict_error(source: Source, name: str, reason: str) -> DataError:
 
 
 @contextlib.contextmanager
-def _quiet_pillow() -> Iterator[None]:
+def quiet_pillow() -> Iterator[None]:
     """Pillow warns of oddities (EXIF, large images) by the thousand; what matters stands in the ledger."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")

@@ -52,37 +52,52 @@ def publish(
     ]
     columns = _columns(workspace, accounts, numbers, source.extras)
     for number, shard in zip(numbers, shards, strict=True):
-        _move(part_path(workspace.folder, number, "tar"), os.path.join(workspace.destination, shard.name), shard.size)
+        move(part_path(workspace.folder, number, "tar"), os.path.join(workspace.destination, shard.name), shard.size)
         for extension in ("idx", "seek") if seek_index else ("idx",):
             name = f"{shard.name.removesuffix('.tar')}.{extension}"
-            _move(part_path(workspace.folder, number, extension), os.path.join(workspace.destination, name), None)
-    index_path = os.path.join(workspace.destination, INDEX_NAME)
-    temporary = os.path.join(workspace.folder, INDEX_NAME)
-    write_index(temporary, columns, source.extras)
-    index = Index(name=INDEX_NAME, size=os.stat(temporary).st_size, crc32=crc32_of_file(temporary))
-    os.replace(temporary, index_path)
-    _write_ledger(workspace, source, len(accounts))
+            move(part_path(workspace.folder, number, extension), os.path.join(workspace.destination, name), None)
+    rejected = [ledger_line(name, "skipped", reason) for name, reason in source.rejected]
+    write_ledger(workspace, rejected, len(accounts))
+    counts = Counts(
+        found=len(source) + len(source.rejected),
+        written=sum(shard.samples for shard in shards),
+        skipped=len(source.rejected) + sum(account.skipped for account in accounts.values()),
+        reencoded=sum(account.reencoded for account in accounts.values()),
+    )
     classes = tuple(printable(name) for name in source.classes)
-    schema = {"image": "image"} | ({"label": "label"} if source.classes else {})
-    schema |= {extension: "bytes" for extension in source.extras}
-    skipped = len(source.rejected) + sum(account.skipped for account in accounts.values())
-    written = sum(shard.samples for shard in shards)
+    return write_manifest(
+        workspace, columns, shards=shards, classes=classes, extras=source.extras, counts=counts, conversion=conversion
+    )
+
+
+def write_manifest(
+    workspace: Workspace,
+    columns: Mapping[str, Any],
+    *,
+    shards: Sequence[Shard],
+    classes: Sequence[str],
+    extras: Sequence[str],
+    counts: Counts,
+    conversion: Mapping[str, Any],
+) -> Manifest:
+    """Writes index.arrow from its columns and then, when all else is in place, dataset.json."""
+    temporary = os.path.join(workspace.folder, INDEX_NAME)
+    write_index(temporary, columns, extras)
+    index = Index(name=INDEX_NAME, size=os.stat(temporary).st_size, crc32=crc32_of_file(temporary))
+    os.replace(temporary, os.path.join(workspace.destination, INDEX_NAME))
+    schema = {"image": "image"} | ({"label": "label"} if classes else {})
+    schema |= {extension: "bytes" for extension in extras}
     manifest = Manifest(
         format="fastload",
         version=1,
         schema=schema,
-        classes=classes,
-        samples=written,
-        fingerprint=_fingerprint(classes, schema, columns, source.extras),
+        classes=tuple(classes),
+        samples=counts.written,
+        fingerprint=_fingerprint(classes, schema, columns, extras),
         index=index,
         shards=tuple(shards),
-        extras=tuple(source.extras),
-        counts=Counts(
-            found=len(source) + len(source.rejected),
-            written=written,
-            skipped=skipped,
-            reencoded=sum(account.reencoded for account in accounts.values()),
-        ),
+        extras=tuple(extras),
+        counts=counts,
         conversion=dict(conversion),
     )
     sync_folder(workspace.destination)
@@ -107,7 +122,7 @@ def _columns(
     return columns
 
 
-def _move(part: str, final: str, size: int | None) -> None:
+def move(part: str, final: str, size: int | None) -> None:
     """Renames a file of a part, unless an interrupted run has done so already."""
     if os.path.exists(part):
         os.replace(part, final)
@@ -117,12 +132,12 @@ def _move(part: str, final: str, size: int | None) -> None:
         )
 
 
-def _write_ledger(workspace: Workspace, source: Source, num_parts: int) -> None:
-    """conversion.jsonl: what the source itself rejects, then the parts in order."""
+def write_ledger(workspace: Workspace, first: Sequence[str], num_parts: int) -> None:
+    """conversion.jsonl: what the source itself rejects (``first``), then the parts in order."""
     temporary = os.path.join(workspace.folder, LEDGER_NAME)
     with open(temporary, "wb") as ledger:
-        for name, reason in source.rejected:
-            ledger.write(ledger_line(name, "skipped", reason).encode("ascii"))
+        for line in first:
+            ledger.write(line.encode("ascii"))
         for number in range(num_parts):
             with open(part_path(workspace.folder, number, "jsonl"), "rb") as lines:
                 ledger.write(lines.read())

@@ -54,10 +54,15 @@ def summarise(destination: str, manifest: Manifest, *, already_done: bool) -> Co
         shards=len(manifest.shards),
         num_bytes=sum(shard.size for shard in manifest.shards),
         classes=len(manifest.classes),
-        skips=tuple(islice(_skips(destination), _LISTED)) if manifest.counts.skipped else (),
+        skips=first_skips(destination) if manifest.counts.skipped else (),
         ledger=os.path.join(destination, LEDGER_NAME),
         already_done=already_done,
     )
+
+
+def first_skips(destination: str) -> tuple[tuple[str, str], ...]:
+    """Names and reasons of the first 20 that the ledger of a data set lists as skipped."""
+    return tuple(islice(_skips(destination), _LISTED))
 
 
 def first_skipped(destination: str) -> tuple[str, str]:

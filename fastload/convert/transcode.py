@@ -101,19 +101,35 @@ def transcode(
     return replace(stored, seek=build_index(stored.image)) if seek_index and stored.reencoded else stored
 
 
+def examine(data: bytes) -> tuple[int, int, bytes]:
+    """Proves that an image can be decoded as it is; its height and width in pixels, and its seek index if it has one.
+
+    Args:
+        data: An image file.
+
+    Raises:
+        DataError: As transcode does.
+    """
+    if not data:
+        raise DataError("the file is empty")
+    if data[:3] != b"\xff\xd8\xff":
+        with _open(data) as image, _room_for(image.height, image.width):
+            _load(image, "")
+            return image.height, image.width, b""
+    header = read_header(data)
+    with _room_for(header.height, header.width):
+        reason, seek = _judge(data, header, seek_index=True)
+        if reason:  # Pillow's to judge; where it decodes the file, our decoder may do so faster
+            with _open(data) as image:
+                _load(image, reason)
+            seek = build_index(data, header=header)
+        return header.height, header.width, seek
+
+
 def _from_jpeg(
     data: bytes, header: JpegHeader, max_side: int | None, quality: int | None, seek_index: bool
 ) -> Transcoded:
-    if header.precision != 8 or header.lossless:
-        raise DataError(f"expected 8-bit JPEG, got {header.precision} bits per sample or lossless coding")
-    reason, seek = "", b""
-    if header.color_space in ("cmyk", "unknown"):
-        reason = f"JPEG of {header.components} components (CMYK or YCCK)"
-    elif header.arithmetic:
-        reason = "arithmetic-coded JPEG"
-    else:
-        seek = _sound_index(data, header) if seek_index else b""
-        reason = "" if seek else _warning(data, header)
+    reason, seek = _judge(data, header, seek_index)
     if not reason and quality is None and (max_side is None or max(header.height, header.width) <= max_side):
         return Transcoded(
             image=data,
@@ -133,6 +149,18 @@ def _from_jpeg(
         values = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=True)
         pixels = _Pixels(values=values, subsampling=subsampling, reason="")
     return _encode(pixels, max_side, quality)
+
+
+def _judge(data: bytes, header: JpegHeader, seek_index: bool) -> tuple[str, bytes]:
+    """Why the bytes of a JPEG cannot be kept, or ""; and its seek index, if that is wanted and the proof gave one."""
+    if header.precision != 8 or header.lossless:
+        raise DataError(f"expected 8-bit JPEG, got {header.precision} bits per sample or lossless coding")
+    if header.color_space in ("cmyk", "unknown"):
+        return f"JPEG of {header.components} components (CMYK or YCCK)", b""
+    if header.arithmetic:
+        return "arithmetic-coded JPEG", b""
+    seek = _sound_index(data, header) if seek_index else b""
+    return "" if seek else _warning(data, header), seek
 
 
 def _sound_index(data: bytes, header: JpegHeader) -> bytes:

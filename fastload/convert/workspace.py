@@ -60,11 +60,12 @@ class Workspace:
                 raise
             os.close(descriptor)  # the lock of a folder that is gone
 
-    def begin(self, identity: dict[str, Any]) -> None:
+    def begin(self, identity: dict[str, Any], *, alone: bool = True) -> None:
         """Notes what this conversion does, or checks that an unfinished one does the same.
 
         Args:
             identity: Options, source and software, as JSON; equal identities give equal bytes.
+            alone: Whether nothing else may lie in the destination.
 
         Raises:
             DataError: The unfinished conversion in the destination is another one.
@@ -74,7 +75,8 @@ class Workspace:
             with open(path, "rb") as file:
                 before = json.loads(file.read())
         except FileNotFoundError:
-            self._refuse_foreign_files()
+            if alone:
+                self._refuse_foreign_files()
             write_durably(path, json.dumps(identity, indent=1).encode())
             return
         except ValueError as error:

@@ -38,8 +38,13 @@ def open_dataset(path: str | os.PathLike[str], *, verify: Verify = "first") -> D
         return ShardedDataset(folder, verify=verify)
     if os.path.isdir(os.path.join(folder, WORK_NAME)):
         raise DataError(
-            "this conversion has not been finished; run the same fastload convert again to complete it", path=folder
+            "this conversion has not been finished; run the same fastload convert (or index) again to complete it",
+            path=folder,
         )
     if os.path.lexists(os.path.join(folder, LEDGER_NAME)) or any(name.endswith(".tar") for name in os.listdir(folder)):
-        raise DataError(f"expected {MANIFEST_NAME} beside the shards, but it is missing; restore it", path=folder)
+        raise DataError(
+            f"expected {MANIFEST_NAME} beside the shards, but it is missing; restore it, or make one for the shards "
+            f"with fastload index {folder}",
+            path=folder,
+        )
     return ImageFolderDataset(folder)
