@@ -110,13 +110,18 @@ def _default_data() -> Path | None:
     return folder if folder.exists() else None
 
 
-@pytest.fixture(scope="session")
-def corpus(pytestconfig: pytest.Config) -> Corpus:
-    """The photographs: --data, FASTLOAD_TEST_DATA/imagenet-sample, or rendered ones."""
-    named = pytestconfig.getoption("--data")
+def open_photographs(config: pytest.Config, samples: int) -> Corpus:
+    """At least ``samples`` photographs from --data, FASTLOAD_TEST_DATA/imagenet-sample, or rendered ones."""
+    named = config.getoption("--data")
     source = _default_data() if named is None else None if named == "synthetic" else Path(named)
     cache = os.environ.get("FASTLOAD_BENCH_CACHE", platformdirs.user_cache_dir("fastload-benchmarks", appauthor=False))
-    corpus = open_corpus(source, Path(cache), int(pytestconfig.getoption("--samples")))
+    return open_corpus(source, Path(cache), samples)
+
+
+@pytest.fixture(scope="session")
+def corpus(pytestconfig: pytest.Config) -> Corpus:
+    """The photographs of this run, at least --samples of them."""
+    corpus = open_photographs(pytestconfig, int(pytestconfig.getoption("--samples")))
     pytestconfig._corpus = corpus  # type: ignore[attr-defined]
     return corpus
 

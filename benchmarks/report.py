@@ -1,4 +1,4 @@
-"""Turns a stored run into tables and a plot: python -m benchmarks.report RUN.json [--short] [--plot FILE.svg]."""
+"""Turns a stored run into a page, a short table and a plot: python -m benchmarks.report RUN.json [--readme]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import PEERS
+from benchmarks.plot import Bar, draw
+
 OURS = "fastload"
+REPOSITORY = Path(__file__).resolve().parents[1]
+# What loaders read, and how the names of those that read it end.
+_BYTES = {"The original JPEGs": "", "JPEGs as FFCV encodes them": "-q90", "Raw pixels": "-raw"}
+_PLOT = "benchmarks/results/loaders.svg"
+_BEGIN, _END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 
 def _rows(run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -84,15 +92,20 @@ def markdown(run: dict[str, Any]) -> str:
     if rows:
         parts.append(
             "CPU ms/img: user + system of all threads and processes, median (lowest - highest) of the rounds. "
-            "Difference: mean absolute difference to Pillow in grey levels (0 to 255), without chance. Memory: sum "
-            "over all processes of each one's highest resident set (RSS), and the highest sum of proportional sets "
-            "(PSS: shared pages counted once).\n"
+            "Difference: mean absolute difference to Pillow in grey levels (0 to 255), without chance. Every loader "
+            "runs in a process that imported torch first, and every batch ends as PyTorch's tensors. RSS: sum over "
+            "all processes of each one's highest resident set. Memory: the highest sum of what they allocated, "
+            "anonymous and shared pages, each counted once, without mapped files. Beyond torch: memory less that of a "
+            "process that imported torch and has no loader.\n"
         )
     for group in dict.fromkeys(row["group"] for row in rows):
         members = [row for row in rows if row["group"] == group]
         ours = next((row["cpu"] for row in members if row["peer"] == OURS), None)
         table = _table(
-            ["Loader", "CPU ms/img", "to ours", "img/s", "best", "RSS MiB", "PSS MiB", "start s", "difference"],
+            [
+                *("Loader", "CPU ms/img", "to ours", "img/s", "best"),
+                *("RSS MiB", "memory MiB", "beyond torch MiB", "start s", "difference"),
+            ],
             [
                 [
                     row["peer"],
@@ -101,7 +114,8 @@ def markdown(run: dict[str, Any]) -> str:
                     f"{row['speed']:.0f}",
                     f"{row['fastest']:.0f}",
                     str(row["peak_rss_mib"]),
-                    str(row["peak_pss_mib"]),
+                    str(row["memory_mib"]),
+                    str(row["memory_mib"] - row["torch_memory_mib"]),
                     f"{row['start_seconds']:.1f}",
                     f"{row['check']['mean_difference']:.2f}",
                 ]
@@ -115,48 +129,110 @@ def markdown(run: dict[str, Any]) -> str:
     return "\n".join([*parts, _stages(run)]).rstrip() + "\n"
 
 
+def _group(run: dict[str, Any], name: str | None) -> list[dict[str, Any]]:
+    """The rows of one group, of the first where none is named."""
+    rows = _rows(run)
+    name = name or rows[0]["group"]
+    members = [row for row in rows if row["group"] == name]
+    if not members:
+        raise SystemExit(f"the run holds no group {name!r}, choose among {sorted({row['group'] for row in rows})}")
+    return members
+
+
+def _sections(members: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]], float | None]]:
+    """(Title, rows, our CPU time) of the loaders that read the same bytes."""
+    parts = []
+    for title, suffix in _BYTES.items():
+        rows = [row for row in members if _suffix(row) == suffix]
+        if rows:
+            parts.append((title, rows, next((row["cpu"] for row in rows if row["peer"] == OURS + suffix), None)))
+    return parts
+
+
+def _suffix(row: dict[str, Any]) -> str:
+    return next((suffix for suffix in _BYTES.values() if suffix and row["peer"].endswith(suffix)), "")
+
+
+def _title(row: dict[str, Any]) -> str:
+    return PEERS[row["peer"]].title if row["peer"] in PEERS else str(row["peer"])
+
+
 def short(run: dict[str, Any], group: str | None = None) -> str:
     """The table for README: one group (the first unless named), without what only a study needs."""
-    rows = _rows(run)
-    group = group or rows[0]["group"]
-    members = [row for row in rows if row["group"] == group]
-    if not members:
-        raise SystemExit(f"the run holds no group {group!r}")
-    return _table(
-        ["Loader", "CPU ms per image", "images/s", "peak memory, MiB"],
-        [
+    lines = []
+    for section, rows, ours in _sections(_group(run, group)):
+        if lines:
+            lines.append([f"*{section}*", "", "", "", ""])
+        for row in rows:
+            emphasis = "**" if row["peer"].startswith(OURS) else ""
+            lines.append(
+                [
+                    emphasis + _title(row) + emphasis,
+                    f"{emphasis}{row['cpu']:.2f}{emphasis}",
+                    f"{row['cpu'] / ours:.1f} x" if ours else "-",
+                    f"{row['speed']:,.0f}",
+                    f"{row['memory_mib'] - row['torch_memory_mib']:,}",
+                ]
+            )
+    return _table(["Loader", "CPU ms per image", "to ours", "images/s", "memory beyond torch's, MiB"], lines)
+
+
+def plot(run: dict[str, Any], group: str | None = None) -> str:
+    """SVG: bars of CPU time per image with the range of the rounds."""
+    members = _group(run, group)
+    sections = [
+        (
+            section,
             [
-                f"**{row['peer']}**" if row["peer"].startswith(OURS) else row["peer"],
-                f"{row['cpu']:.2f}",
-                f"{row['speed']:,.0f}",
-                f"{row['peak_pss_mib']:,}",
-            ]
-            for row in members
-        ],
+                Bar(
+                    name=_title(row),
+                    ours=row["peer"].startswith(OURS),
+                    median=row["cpu"],
+                    low=row["cpu_low"],
+                    high=row["cpu_high"],
+                    ratio=row["cpu"] / ours if ours else None,
+                )
+                for row in rows
+            ],
+        )
+        for section, rows, ours in _sections(members)
+    ]
+    first = members[0]
+    conditions = f"{first['pipeline']}, batch {first['batch_size']}, {first['threads']} threads; lower is better"
+    return draw("CPU milliseconds per image", conditions, sections)
+
+
+def readme(run: dict[str, Any], source: Path, target: Path, group: str | None = None) -> None:
+    """Writes the table and what it was measured on between the marks in README, and the plot beside the results.
+
+    Args:
+        run: The stored run.
+        source: Its file, which README links to (its page, with the suffix .md).
+        target: README; the plot goes to ``benchmarks/results/loaders.svg`` below its folder.
+        group: Which group; the first of the run unless given.
+    """
+    before, found, rest = target.read_text().partition(_BEGIN)
+    _, closed, after = rest.partition(_END)
+    if not (found and closed):
+        raise SystemExit(f"{target} lacks the lines {_BEGIN} and {_END}; put them where the table belongs")
+    first, machine, corpus = _group(run, group)[0], run["machine_info"], run.get("corpus")
+    data = f"{corpus['photographs']} photographs of {corpus['source']} (mean {corpus['mean_bytes'] / 1000:.0f} KB)"
+    conditions = (
+        f"{first['pipeline']}, batches of {first['batch_size']}, {first['threads']} threads or worker processes, "
+        f"{data if corpus else 'unnamed data'}; {machine['processor']}, {machine['cores']} cores, "
+        f"{run['datetime'][:10]}. All loaders in one interleaved run, each with the best settings found for it, its "
+        f"pixels checked before its number counts ([the whole table]({_page(source)})):"
     )
+    image = f"![CPU milliseconds per image, {len(_group(run, group))} loaders]({_PLOT})"
+    block = "\n\n".join([_BEGIN, conditions, image, short(run, group) + "\n" + _END])
+    drawing = target.parent / _PLOT
+    drawing.parent.mkdir(parents=True, exist_ok=True)
+    drawing.write_text(plot(run, group))
+    target.write_text(before + block + after)
 
 
-def plot(run: dict[str, Any], path: Path, group: str | None = None) -> None:
-    """Bars of CPU time per image with the range of the rounds; the suffix of ``path`` decides the format."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = _rows(run)
-    group = group or rows[0]["group"]
-    members = [row for row in rows if row["group"] == group][::-1]
-    figure, axes = pyplot.subplots(figsize=(8, 0.36 * len(members) + 1.2), layout="constrained")
-    colours = ["#0a6e4f" if row["peer"].startswith(OURS) else "#9aa5b1" for row in members]
-    spans = [[row["cpu"] - row["cpu_low"] for row in members], [row["cpu_high"] - row["cpu"] for row in members]]
-    bars = axes.barh([row["peer"] for row in members], [row["cpu"] for row in members], xerr=spans, color=colours)
-    axes.bar_label(bars, fmt="%.2f", padding=6, fontsize=9)
-    axes.set_xlabel("CPU milliseconds per image, all threads and processes (lower is better)")
-    axes.set_title(members[0]["pipeline"], fontsize=10, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.12)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    pyplot.close(figure)
+def _page(source: Path) -> str:
+    return f"benchmarks/results/{source.with_suffix('.md').name}"
 
 
 def main() -> None:
@@ -164,13 +240,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a file of benchmarks/results")
     parser.add_argument("--short", action="store_true", help="README's table in place of the whole page")
-    parser.add_argument("--group", help="group of --short and --plot; the first of the run unless given")
-    parser.add_argument("--plot", type=Path, help="also draw this file (.svg or .png; needs matplotlib)")
+    parser.add_argument("--group", help="group of --short, --plot and --readme; the first of the run unless given")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw this file")
+    parser.add_argument("--readme", action="store_true", help="renew README's table and plot")
     arguments = parser.parse_args()
     run = json.loads(arguments.run.read_text())
-    print(short(run, arguments.group) if arguments.short else markdown(run), end="")
     if arguments.plot:
-        plot(run, arguments.plot, arguments.group)
+        arguments.plot.write_text(plot(run, arguments.group))
+    if arguments.readme:
+        readme(run, arguments.run, REPOSITORY / "README.md", arguments.group)
+    if not (arguments.plot or arguments.readme):
+        print(short(run, arguments.group) if arguments.short else markdown(run), end="")
 
 
 if __name__ == "__main__":

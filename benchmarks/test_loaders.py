@@ -45,6 +45,7 @@ def test_loader(group: Group, peer: str, outcomes: Any, benchmark: BenchmarkFixt
     if outcome.failure:
         pytest.fail(outcome.failure, pytrace=False)
     assert outcome.memory is not None
+    assert outcome.torch_memory is not None
     benchmark.group = group.name
     benchmark.extra_info = {
         "peer": peer,
@@ -56,8 +57,9 @@ def test_loader(group: Group, peer: str, outcomes: Any, benchmark: BenchmarkFixt
         "images_per_second": [round(1 / seconds, 1) for seconds in outcome.wall_seconds],
         "start_seconds": round(outcome.start_seconds, 2),
         "peak_rss_mib": outcome.memory.peak_rss >> 20,
-        "peak_pss_mib": outcome.memory.peak_pss >> 20,
-        "peak_uss_mib": outcome.memory.peak_uss >> 20,
+        "memory_mib": outcome.memory.peak_allocated >> 20,
+        "torch_rss_mib": outcome.torch_memory.peak_rss >> 20,
+        "torch_memory_mib": outcome.torch_memory.peak_allocated >> 20,
         "check": outcome.check,
     }
     rounds = iter(outcome.cpu_seconds)

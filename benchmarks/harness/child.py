@@ -1,6 +1,7 @@
 """Runs one loader in a process of its own and answers the benchmark's requests, one line of JSON each way.
 
-Imports, thread pools and memory of the loaders do not mix, only one works at a time, and rounds interleave.
+Imports, thread pools and memory of the loaders do not mix, only one works at a time, and rounds interleave. The
+consumer is the same for all: it has imported torch, and takes every batch as PyTorch's tensors.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from benchmarks.harness import images as views
-from benchmarks.harness.chance import statistics
+from benchmarks.harness import images as views  # imports torch, before any loader
+from benchmarks.harness.chance import DELIVERIES, statistics
 from benchmarks.harness.loaders import Running, Task
 from benchmarks.harness.pipelines import PIPELINES
 from benchmarks.peers import PEERS
@@ -52,7 +53,8 @@ class Child:
         batch = None
         first_batch_seconds = 0.0
         begin = time.perf_counter()
-        for batch in self._running.epoch(self._epoch):
+        for delivered in self._running.epoch(self._epoch):
+            batch = views.as_tensors(*delivered)
             first_batch_seconds = first_batch_seconds or time.perf_counter() - begin
             numbers = views.to_numpy(batch[1]).reshape(-1)
             images += len(numbers)
@@ -61,6 +63,7 @@ class Child:
         self._epoch += 1
         if batch is None:
             raise AssertionError("the epoch was empty")
+        del delivered
         fault = views.fault_of_form(batch[0], batch[1], self._task.batch_size, self._task.pipeline)
         whole_batches = self._task.samples // self._task.batch_size * self._task.batch_size
         # A loader whose workers each drop their own last batch delivers a little less; twice the same is never right.
@@ -99,8 +102,8 @@ class Child:
         return {"fault": fault, "compared": len(differences), "mean_difference": mean, "worst_image": worst}
 
     def statistics(self) -> dict[str, Any]:
-        """Statistics of at least two deliveries of each photograph by ordinary epochs."""
-        epochs = 1 if self._task.samples >= 3 * self._num_photographs else 2
+        """Statistics of at least two deliveries of each photograph, and DELIVERIES altogether, by ordinary epochs."""
+        epochs = max(1 if self._task.samples >= 3 * self._num_photographs else 2, -(-DELIVERIES // self._task.samples))
         first, self._epoch = self._epoch, self._epoch + epochs
         return statistics(batch for number in range(epochs) for batch in self._running.epoch(first + number))
 

@@ -77,7 +77,7 @@ class Corpus:
 
 def open_corpus(source: Path | None, cache: Path, samples: int) -> Corpus:
     """The photographs below ``source`` (or rendered ones where it is None) as a corpus of at least ``samples``."""
-    jpegs = _rendered(400) if source is None else _found(source)
+    jpegs = _rendered(min(400, samples)) if source is None else _found(source)
     digest = hashlib.sha256()
     for jpeg in jpegs:
         digest.update(len(jpeg).to_bytes(8, "little") + jpeg)

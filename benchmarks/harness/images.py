@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -15,6 +16,19 @@ from benchmarks.harness.pipelines import MEAN, STD, Pipeline
 def to_numpy(value: Any) -> NDArray[Any]:
     """A NumPy view of a tensor or array, without a copy where that is possible."""
     return value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+
+
+def as_tensors(images: Any, labels: Any) -> tuple[Any, torch.Tensor]:
+    """A batch as a training loop takes it: PyTorch's tensors, without a copy where a loader delivers arrays."""
+    if isinstance(images, list):
+        return [_tensor(image) for image in images], _tensor(labels)
+    if isinstance(images, np.ndarray):
+        return torch.from_numpy(images).permute(0, 3, 1, 2), _tensor(labels)
+    return images, _tensor(labels)
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 def as_nhwc(images: Any) -> NDArray[Any]:

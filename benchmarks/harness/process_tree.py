@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +67,14 @@ class Memory:
     Attributes:
         peak_rss: Each process's highest resident set since it started (VmHWM), summed. Pages that processes share are
             counted once for each of them, and so are pages of mapped files.
-        peak_pss: Highest sum of proportional sets seen while watched: shared pages are counted once.
-        peak_uss: Highest sum of private pages seen while watched.
+        peak_allocated: Highest sum seen while watched of what only this tree can have put there: anonymous pages
+            (those that forked processes share count once) and shared memory. Pages of mapped files, libraries and data
+            alike, are not in it: the page cache holds them whether a loader maps a file or reads it, and how many of
+            them count as one process's own depends on who else runs.
     """
 
     peak_rss: int
-    peak_pss: int
-    peak_uss: int
+    peak_allocated: int
 
 
 class MemoryWatch:
@@ -80,12 +83,12 @@ class MemoryWatch:
     Only ever used in an epoch that is not timed: reading smaps stops the watched process for a moment.
     """
 
-    def __init__(self, pid: int, interval_seconds: float = 0.1) -> None:
+    def __init__(self, pid: int, interval_seconds: float = 0.05) -> None:
         self._pid = pid
         self._interval_seconds = interval_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._pss = self._uss = 0
+        self._allocated = 0
 
     def __enter__(self) -> MemoryWatch:
         self._thread.start()
@@ -97,22 +100,44 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while True:
-            pss = uss = 0
-            for pid in descendants(self._pid):
-                try:
-                    full = psutil.Process(pid).memory_full_info()
-                except (psutil.Error, OSError):
-                    continue
-                pss += getattr(full, "pss", full.rss)
-                uss += full.uss
-            self._pss, self._uss = max(self._pss, pss), max(self._uss, uss)
+            self._allocated = max(self._allocated, allocated(descendants(self._pid)))
             if self._stop.wait(self._interval_seconds):
                 return
 
     def memory(self) -> Memory:
         """The peaks so far."""
         rss = sum(_peak_rss(pid) for pid in descendants(self._pid))
-        return Memory(peak_rss=rss, peak_pss=self._pss, peak_uss=self._uss)
+        return Memory(peak_rss=rss, peak_allocated=self._allocated)
+
+
+def allocated(pids: Iterable[int]) -> int:
+    """Bytes of anonymous pages and of shared memory that the processes ``pids`` hold now, each page once."""
+    anonymous = mapped = 0
+    files: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with contextlib.suppress(psutil.Error, OSError):  # ended since it was listed
+            try:
+                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            except FileNotFoundError:  # not Linux
+                anonymous += psutil.Process(pid).memory_full_info().uss
+                continue
+            fields = {name: rest for name, _, rest in (line.partition(":") for line in rollup.splitlines()[1:])}
+            anonymous += int(fields["Pss_Anon"].split()[0]) * 1024
+            mapped += int(fields["Pss_Shmem"].split()[0]) * 1024
+            files |= _shared_files(pid)
+    # A batch on its way from a worker is a file in shared memory that nobody maps at that moment.
+    return anonymous + max(mapped, sum(files.values()))
+
+
+def _shared_files(pid: int) -> dict[tuple[int, int], int]:
+    """Bytes of each open file in shared memory, by device and inode."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed since it was listed
+            if os.readlink(entry).startswith(("/dev/shm/", "/memfd:")):
+                status = entry.stat()
+                found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return found
 
 
 def _peak_rss(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -49,6 +50,7 @@ class Outcome:
         wall_seconds: Per image and round.
         start_seconds: From starting the process to its first batch, imports and compilation included.
         memory: Peaks.
+        torch_memory: The same of a process that imported torch and has no loader.
         check: Result of the comparison with the reference.
         failure: Why the numbers do not count, or None.
     """
@@ -57,6 +59,7 @@ class Outcome:
     wall_seconds: list[float] = field(default_factory=list)
     start_seconds: float = 0.0
     memory: Memory | None = None
+    torch_memory: Memory | None = None
     check: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
 
@@ -77,16 +80,12 @@ class LoaderProcess:
             "num_photographs": corpus.photographs,
             "photographs": str(corpus.photograph(0, form).parent.parent),
         }
-        # Threads of numerical libraries come on top of the loader's own, which are what is asked for. NumPy's and
-        # OpenMP's are therefore held at one; loaders that use them set what they need.
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = str(REPOSITORY)
         self._said = tempfile.TemporaryFile("w+")
         self.started = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.harness.child"],
             cwd=REPOSITORY,
-            env=environment,
+            env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -152,8 +151,46 @@ class LoaderProcess:
                     stream.close()
 
 
-def measure(group: Group, peers: Sequence[str], corpus: Corpus, rounds: int) -> dict[str, Outcome]:
-    """Measures ``peers`` in ``rounds`` interleaved rounds; each is checked before its numbers count."""
+def _environment() -> dict[str, str]:
+    # Threads of numerical libraries come on top of the loader's own, which are what is asked for. NumPy's and
+    # OpenMP's are therefore held at one; loaders that use them set what they need.
+    single = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return os.environ | single | {"PYTHONPATH": str(REPOSITORY)}
+
+
+@functools.cache
+def memory_of_torch() -> Memory:
+    """What every loader's process has before there is a loader: Python, torch and what measures."""
+    code = "import benchmarks.harness.child, sys; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env=_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with MemoryWatch(process.pid) as watch:
+            pass
+        memory = watch.memory()
+        process.communicate("")
+    return memory
+
+
+def measure(
+    group: Group, peers: Sequence[str], corpus: Corpus, rounds: int, *, times_only: bool = False
+) -> dict[str, Outcome]:
+    """Measures ``peers`` in ``rounds`` interleaved rounds; each is checked before its numbers count.
+
+    Args:
+        group: What all are asked for.
+        peers: Names in benchmarks.peers.
+        corpus: The photographs.
+        rounds: Epochs of each.
+        times_only: Leave out memory, and of the checks all but those of form and number that every epoch has.
+    """
     outcomes = {peer: Outcome() for peer in peers}
     running: dict[str, LoaderProcess] = {}
     try:
@@ -170,7 +207,7 @@ def measure(group: Group, peers: Sequence[str], corpus: Corpus, rounds: int) -> 
                     cpu, wall, images = running[peer].timed_epoch()
                     outcomes[peer].cpu_seconds.append(cpu / images)
                     outcomes[peer].wall_seconds.append(wall / images)
-        for peer in _sound(outcomes):
+        for peer in [] if times_only else _sound(outcomes):
             with _noted(outcomes[peer]):
                 _watch_and_check(running[peer], outcomes[peer], PIPELINES[group.pipeline], corpus)
     finally:
@@ -182,7 +219,7 @@ def measure(group: Group, peers: Sequence[str], corpus: Corpus, rounds: int) -> 
 def _watch_and_check(process: LoaderProcess, outcome: Outcome, pipeline: Pipeline, corpus: Corpus) -> None:
     with MemoryWatch(process.pid) as watch:
         process.ask("epoch")
-    outcome.memory = watch.memory()
+    outcome.memory, outcome.torch_memory = watch.memory(), memory_of_torch()
     if pipeline.kind == "train":
         found = process.ask("statistics")
         fault = fault_of_chance(found, reference_statistics(corpus, pipeline))

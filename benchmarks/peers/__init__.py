@@ -28,6 +28,7 @@ class Entry:
     """One loader.
 
     Attributes:
+        title: What it is called in README's table and plot.
         module: Module of this package with a class ``Loader(task, **options)``.
         requires: Modules that must be installed.
         form: Format of the data that it reads (benchmarks/harness/datasets.py).
@@ -41,6 +42,7 @@ class Entry:
             DALI places it at random.
     """
 
+    title: str
     module: str
     requires: tuple[str, ...]
     form: str
@@ -72,6 +74,7 @@ _TORCH = ("torch", "torchvision", "PIL")
 
 PEERS: dict[str, Entry] = {
     "fastload": Entry(
+        title="fastload, shards",
         module="fastload_loader",
         requires=("fastload",),
         form="fastload",
@@ -79,6 +82,7 @@ PEERS: dict[str, Entry] = {
         kinds=("train", "eval"),
     ),
     "fastload-noindex": Entry(
+        title="fastload, no seek index",
         module="fastload_loader",
         requires=("fastload",),
         form="fastload-noindex",
@@ -86,6 +90,7 @@ PEERS: dict[str, Entry] = {
         kinds=("train", "eval"),
     ),
     "fastload-folder": Entry(
+        title="fastload, image folder",
         module="fastload_loader",
         requires=("fastload",),
         form="folder",
@@ -93,6 +98,7 @@ PEERS: dict[str, Entry] = {
         kinds=("train", "eval"),
     ),
     "fastload-q90": Entry(
+        title="fastload, shards",
         module="fastload_loader",
         requires=("fastload", "ffcv"),
         form="fastload-q90",
@@ -100,6 +106,7 @@ PEERS: dict[str, Entry] = {
         kinds=("train", "eval"),
     ),
     "fastload-decode": Entry(
+        title="fastload's decoder",
         module="fastload_decode",
         requires=("fastload", "simplejpeg"),
         form="folder",
@@ -107,6 +114,7 @@ PEERS: dict[str, Entry] = {
         kinds=("decode",),
     ),
     "ffcv-q90": Entry(
+        title="FFCV",
         module="ffcv_beton",
         requires=("ffcv",),
         form="beton-q90",
@@ -115,6 +123,7 @@ PEERS: dict[str, Entry] = {
         kinds=("train", "eval"),
     ),
     "ffcv-original": Entry(
+        title="FFCV",
         module="ffcv_beton",
         requires=("ffcv",),
         form="beton-original",
@@ -123,6 +132,7 @@ PEERS: dict[str, Entry] = {
         kinds=("train", "eval"),
     ),
     "dali-fused": Entry(
+        title="DALI on the CPU, fused",
         module="dali_cpu",
         requires=("nvidia.dali",),
         form="folder",
@@ -134,6 +144,7 @@ PEERS: dict[str, Entry] = {
         central_fallback=False,
     ),
     "dali": Entry(
+        title="DALI on the CPU",
         module="dali_cpu",
         requires=("nvidia.dali",),
         form="folder",
@@ -144,6 +155,7 @@ PEERS: dict[str, Entry] = {
         central_fallback=False,
     ),
     "torch-pil": Entry(
+        title="DataLoader + PIL + v2",
         module="torch_dataloader",
         requires=_TORCH,
         form="folder",
@@ -151,34 +163,39 @@ PEERS: dict[str, Entry] = {
         options={"decoder": "pil", "normalise": "sample"},
     ),
     "torch-io": Entry(
+        title="DataLoader + torchvision.io + v2",
         module="torch_dataloader",
         requires=_TORCH,
         form="folder",
-        settings="DataLoader, persistent workers, torchvision.io + v2, normalised by batch",
-        options={"decoder": "torchvision", "normalise": "batch"},
+        settings="DataLoader, persistent workers, torchvision.io + v2, normalised into a shared batch",
+        options={"decoder": "torchvision", "normalise": "store"},
     ),
     "webdataset": Entry(
+        title="WebDataset",
         module="webdataset_tar",
         requires=("webdataset", *_TORCH),
         form="tar",
-        settings="tar shards, batches made in the workers, torchvision.io + v2, normalised by batch",
-        options={"decoder": "torchvision", "normalise": "batch"},
+        settings="tar shards, batches made in the workers, torchvision.io + v2, normalised into a shared batch",
+        options={"decoder": "torchvision", "normalise": "store"},
     ),
     "litdata": Entry(
+        title="LitData",
         module="litdata_chunks",
         requires=("litdata", *_TORCH),
         form="litdata",
-        settings="64 MB chunks of JPEG bytes, torchvision.io + v2, normalised by batch",
-        options={"decoder": "torchvision", "normalise": "batch"},
+        settings="64 MB chunks of JPEG bytes, torchvision.io + v2, normalised into a shared batch",
+        options={"decoder": "torchvision", "normalise": "store"},
     ),
     "mosaicml": Entry(
+        title="MosaicML streaming",
         module="mosaicml_mds",
         requires=("streaming", *_TORCH),
         form="mds",
-        settings="local MDS shards of JPEG bytes, torchvision.io + v2, normalised by batch",
-        options={"decoder": "torchvision", "normalise": "batch"},
+        settings="local MDS shards of JPEG bytes, torchvision.io + v2, normalised into a shared batch",
+        options={"decoder": "torchvision", "normalise": "store"},
     ),
     "spdl": Entry(
+        title="SPDL, not antialiased",
         module="spdl_threads",
         requires=("spdl.pipeline", "simplejpeg", "cv2"),
         form="folder",
@@ -186,6 +203,7 @@ PEERS: dict[str, Entry] = {
         limits=_ALIASED,
     ),
     "simplejpeg-opencv": Entry(
+        title="OpenCV by hand, not antialiased",
         module="simplejpeg_opencv",
         requires=("simplejpeg", "cv2"),
         form="folder",

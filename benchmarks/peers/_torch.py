@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
 import torch
 from PIL import Image
+from torch.utils.data import get_worker_info
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
@@ -21,7 +23,9 @@ class Recipe:
         pipeline: What to do.
         decoder: "pil" or "torchvision" (torchvision.io.decode_jpeg, which yields uint8 tensors).
         normalise: "sample" as torchvision's reference presets have it (ToDtype and Normalize on each float32 image),
-            or "batch": samples stay uint8 and the whole batch is converted at once.
+            or "store": samples stay uint8, and each is normalised while it is still in the cache, straight into its
+            place in a batch that lies in shared memory already. 0.2 ms of CPU an image; the whole batch at once,
+            in three passes over float32, takes 0.5 to 0.8.
     """
 
     def __init__(self, pipeline: Pipeline, *, decoder: str, normalise: str) -> None:
@@ -30,6 +34,8 @@ class Recipe:
         self._normalise = normalise
         self._dtype = getattr(torch, pipeline.dtype)
         self._memory = torch.channels_last if pipeline.nhwc else torch.contiguous_format
+        self._mean = torch.tensor(MEAN).mul_(255).view(3, 1, 1)
+        self._scale = torch.tensor(STD).mul_(255).view(3, 1, 1).reciprocal_()
         if pipeline.kind == "decode":
             self._transforms: Any = None
             return
@@ -65,9 +71,21 @@ class Recipe:
         labels = torch.tensor([label for _, label in samples])
         if self._transforms is None:
             return [image for image, _ in samples], labels
-        images = torch.stack([image for image, _ in samples])
-        if self._normalise == "batch":
-            images = images.to(torch.float32, memory_format=self._memory)
-            mean, std = (torch.tensor(value).mul_(255).view(1, 3, 1, 1) for value in (MEAN, STD))
-            images = images.sub_(mean).div_(std)
-        return images.to(self._dtype, memory_format=self._memory), labels
+        if self._normalise == "sample":
+            images = torch.stack([image for image, _ in samples])
+            return images.to(self._dtype, memory_format=self._memory), labels
+        images = self._new_batch((len(samples), 3, self._pipeline.size, self._pipeline.size))
+        for row, (image, _) in zip(images, samples, strict=True):
+            row.copy_(image.to(torch.float32).sub_(self._mean).mul_(self._scale))
+        return images, labels
+
+    def _new_batch(self, shape: tuple[int, ...]) -> torch.Tensor:
+        if get_worker_info() is None:
+            return torch.empty(shape, dtype=self._dtype, memory_format=self._memory)
+        # As default_collate does in a worker: a batch made elsewhere would be copied there.
+        storage = torch.UntypedStorage._new_shared(math.prod(shape) * self._dtype.itemsize)
+        values = torch.empty(0, dtype=self._dtype).set_(storage)
+        if self._memory is torch.contiguous_format:
+            return values.view(shape)
+        batch, channels, height, width = shape
+        return values.view(batch, height, width, channels).permute(0, 3, 1, 2)

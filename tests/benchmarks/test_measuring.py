@@ -1,11 +1,11 @@
 """The benchmarks' own instruments: what they measure is true, and what is wrong does not pass their check."""
 
-import json
 import struct
 import subprocess
 import sys
 import time
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from benchmarks import peers, report
+from benchmarks import peers
 from benchmarks.harness import beton, chance, images
 from benchmarks.harness.child import Child
 from benchmarks.harness.datasets import FORMS, open_corpus
@@ -71,7 +71,7 @@ class InMemory(Running):
 
 
 def make_child(monkeypatch, photographs, fault):
-    entry = peers.Entry(module="none", requires=(), form="folder", settings="")
+    entry = peers.Entry(title="", module="none", requires=(), form="folder", settings="")
     monkeypatch.setattr(peers.Entry, "open", lambda self, task: InMemory(task, fault))
     monkeypatch.setitem(peers.PEERS, "in-memory", entry)
     return Child(
@@ -190,8 +190,41 @@ def test_memory_counts_shared_pages_once():
             time.sleep(0.3)
         memory = watch.memory()
         process.communicate("\n")
-    assert 200e6 < memory.peak_pss < 280e6
-    assert memory.peak_rss > memory.peak_pss
+    assert 200e6 < memory.peak_allocated < 280e6
+    assert memory.peak_rss > 2 * memory.peak_allocated
+
+
+def test_memory_counts_what_is_on_its_way_between_processes_and_no_mapped_file(tmp_path):
+    (tmp_path / "data").write_bytes(bytes(100_000_000))
+    # Shared memory that two processes hold and nobody maps; a file of 100 MB, mapped and read.
+    code = (
+        "import mmap, os, sys\nfile = os.memfd_create('batch')\nos.write(file, bytes(50_000_000))\n"
+        "data = open(sys.argv[1], 'rb')\npages = mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ)\n"
+        "assert sum(pages[::4096]) == 0\nif os.fork(): print(flush=True)\ninput()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "data")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        with MemoryWatch(process.pid) as watch:
+            pass
+        memory = watch.memory()
+        process.communicate("\n\n")
+    assert 50e6 < memory.peak_allocated < 90e6
+    assert memory.peak_rss > 100e6
+
+
+def test_every_batch_ends_as_tensors_without_a_copy():
+    array, labels = np.zeros((2, 5, 4, 3), np.float16), np.arange(2)
+    tensor, numbers = images.as_tensors(array, labels)
+    assert tensor.shape == (2, 3, 5, 4)
+    assert tensor.is_contiguous(memory_format=torch.channels_last)
+    assert tensor.data_ptr() == array.ctypes.data
+    assert numbers.data_ptr() == labels.ctypes.data
+    assert images.as_tensors(tensor, numbers) == (tensor, numbers)
+    pictures, _ = images.as_tensors([array[0], tensor[1]], labels)
+    assert pictures[0].data_ptr() == array.ctypes.data
+    assert pictures[1].data_ptr() == tensor[1].data_ptr()
 
 
 def test_every_loader_is_complete():
@@ -199,11 +232,11 @@ def test_every_loader_is_complete():
     for entry in peers.PEERS.values():
         assert entry.form == "folder" or entry.form in FORMS
         assert set(entry.kinds) <= set(entry.limits)
-        assert (report.Path(peers.__file__).parent / f"{entry.module}.py").exists()
+        assert (Path(peers.__file__).parent / f"{entry.module}.py").exists()
 
 
 def test_what_is_not_installed_is_named():
-    entry = peers.Entry(module="none", requires=("json", "no_such_package.part"), form="folder", settings="")
+    entry = peers.Entry(title="", module="none", requires=("json", "no_such_package.part"), form="folder", settings="")
     assert entry.missing() == ["no_such_package.part"]
 
 
@@ -213,37 +246,3 @@ def test_a_corpus_numbers_photographs_and_repeats_them(photographs, tmp_path):
     source = sorted(photographs.glob("*/*.jpg"))[5]
     assert corpus.photograph(5, "folder").read_bytes() == source.read_bytes()
     assert Image.open(BytesIO(source.read_bytes())).format == "JPEG"
-
-
-def test_report_of_a_stored_run():
-    loader = {
-        "pipeline": "crop",
-        "batch_size": 64,
-        "threads": 2,
-        "settings": "defaults",
-        "start_seconds": 1.0,
-        "peak_rss_mib": 300,
-        "peak_pss_mib": 200,
-        "peak_uss_mib": 100,
-        "check": {"mean_difference": 0.17},
-    }
-    machine = {"processor": "P", "family": "1/2", "cores": 2, "memory_gib": 4, "vector_units": [], "system": "S"}
-    run = {
-        "datetime": "2026-01-02T03:04:05",
-        "command": "pytest",
-        "corpus": None,
-        "absent": {"ffcv-q90": ["ffcv"]},
-        "commit_info": {},
-        "load_before": 0.1,
-        "machine_info": machine | {"python": "3.11", "versions": {"numpy": "2"}},
-        "benchmarks": [
-            {"group": "g", "extra_info": loader | {"peer": p, "cpu_ms_per_image": c, "images_per_second": [100.0]}}
-            for p, c in (("slow", [4.0, 5.0, 6.0]), ("fastload", [0.5, 0.5, 0.4]))
-        ],
-    }
-    page = report.markdown(json.loads(json.dumps(run)))
-    assert page.index("| fastload | 0.500 (0.400 - 0.500) | 1.00 |") < page.index(
-        "| slow | 5.000 (4.000 - 6.000) | 10.00"
-    )
-    assert "Absent: ffcv-q90 (ffcv not installed)" in page
-    assert "| **fastload** | 0.50 | 100 | 200 |" in report.short(run)
