@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import llvmlite
 import numba
+import numba.extending
 import platformdirs
 
 logger = logging.getLogger("fastload")
@@ -119,6 +120,39 @@ def inlined(function: Function) -> Function:
 def fused(function: Function) -> Function:
     """As ``inlined``, and LLVM must merge it into its callers: for inner loops whose state has to stay in registers."""
     return numba.njit(forceinline=True, **_WITHOUT_ENTRY, **_FLAGS)(function)  # type: ignore[no-any-return]
+
+
+def entry(kernel: Any) -> int:
+    """The address of a kernel that has been compiled or loaded, for ``calls``."""
+    (compiled,) = kernel.overloads.values()
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+def calls(kernel: Any) -> Any:
+    """For kernels: a function ``call(address, arguments)`` that calls ``kernel`` at its ``entry`` with a tuple.
+
+    numba would take a kernel that another one calls by name into it, and compile it a second time: 10 seconds for the
+    decoder. Types are those of the kernel's one signature; it must have been compiled or loaded before.
+    """
+
+    def call(_typing: Any, _address: Any, arguments: Any) -> Any:
+        (compiled,) = kernel.overloads.values()
+        signature = compiled.signature
+
+        def emit(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+            convention = context.call_conv
+            kind = convention.get_function_type(signature.return_type, signature.args)
+            function = builder.inttoptr(values[0], kind.as_pointer())
+            parts = [builder.extract_value(values[1], place) for place in range(len(signature.args))]
+            status, result = convention.call_function(builder, function, signature.return_type, signature.args, parts)
+            with builder.if_then(status.is_error):  # only with boundscheck
+                convention.return_status_propagate(builder, status)
+            return result
+
+        types: Any = numba.types
+        return signature.return_type(types.int64, types.Tuple(signature.args)), emit
+
+    return numba.extending.intrinsic(call)
 
 
 def compile_once(name: str, warm_up: Callable[[], None]) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastload.dataset.reads import ReadPlan
+
 _NO_INDEX = np.zeros(0, np.uint8)
 
 
@@ -97,6 +99,22 @@ class Dataset(ABC):
     def seek_index(self, sample_id: int) -> NDArray[np.uint8]:
         """The seek index of a sample's JPEG (see fastload.jpeg), uint8; empty where there is none."""
         return _NO_INDEX
+
+    def plan_reads(self, ids: NDArray[np.int64]) -> ReadPlan | None:
+        """Where an engine's kernel may read samples ``ids`` by itself, in place of ``read_into``; None if nowhere.
+
+        Opens files where that is needed. Descriptors and addresses are good until the data set is closed.
+        """
+        return None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # A class that reads in a way of its own is asked for every image, unless it says otherwise.
+        if "read_into" in vars(cls) and "plan_reads" not in vars(cls):
+            cls.plan_reads = Dataset.plan_reads  # type: ignore[method-assign]
+
+    def note_checked(self, ids: NDArray[np.int64]) -> None:  # noqa: B027
+        """Takes notice that the bytes of samples ``ids`` were compared with their checksums, and equal."""
 
     @abstractmethod
     def key(self, sample_id: int) -> str:

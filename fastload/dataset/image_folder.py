@@ -13,6 +13,7 @@ from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.image_size import image_size
 from fastload.dataset.listing import Listing, list_images
 from fastload.dataset.reading import open_regular, read_range
+from fastload.dataset.reads import ReadPlan, Reads, pack_paths
 from fastload.errors import DataError
 
 
@@ -111,6 +112,23 @@ class ImageFolderDataset(Dataset):
                 key=self.key(sample_id),
             )
         return size
+
+    def plan_reads(self, ids: NDArray[np.int64]) -> ReadPlan:
+        ids = self._checked(ids)
+        count = len(ids)
+        path, packed = pack_paths([os.fsencode(self.location(number)) for number in ids.tolist()])
+        none, zeros = np.full(count, -1, np.int64), np.zeros(count, np.int64)
+        reads = Reads(
+            descriptor=none,
+            path=path,
+            paths=packed,
+            offset=zeros,
+            size=self.num_bytes(ids),
+            crc32=zeros,
+            check=np.zeros(count, np.uint8),
+            seek=np.zeros((count, 4), np.int64),
+        )
+        return ReadPlan(reads, None)
 
     def key(self, sample_id: int) -> str:
         return self._listing.names[self._number(sample_id)]

@@ -8,7 +8,7 @@ import stat
 from fastload.errors import DataError
 
 # A pipe named x.jpg must not hang the reader: O_NONBLOCK opens it at once and changes nothing for a regular file.
-_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def open_regular(path: str) -> tuple[int, int]:
@@ -18,7 +18,7 @@ def open_regular(path: str) -> tuple[int, int]:
         DataError: It is missing, may not be read, or is not a regular file.
     """
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, OPEN_FLAGS)
     except OSError as error:
         advice = ""
         if isinstance(error, FileNotFoundError):

@@ -41,8 +41,25 @@ class SeekFiles:
         self._starts = self._ends - shard_sizes
         self._crc32 = crc32
         self._files: list[SeekFile | None] = [None] * len(shard_paths)
-        self._asked = [False] * len(shard_paths)
+        self._asked = np.zeros(len(shard_paths), bool)
         self._lock = threading.Lock()
+        self._table = np.zeros((len(shard_paths), 3), np.int64)
+        self._maps: list[NDArray[np.uint8]] = []
+
+    def locate(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], object]:
+        """For ``Reads.seek``: address, bytes and samples of each row's seek file, and its number there; int64 (n, 4).
+
+        The addresses are good for as long as the second thing returned is held.
+        """
+        maps = self._maps
+        for shard in np.unique(shards[~self._asked[shards]]):
+            self._open(int(shard))
+        starts, ends = self._starts[shards], self._ends[shards]
+        found = np.empty((len(shards), 4), np.int64)
+        found[:, :3] = self._table[shards]
+        found[:, 3] = rows - starts
+        found[(rows < starts) | (rows >= ends)] = 0
+        return found, maps
 
     def index(self, shard: int, row: int) -> NDArray[np.uint8]:
         """The seek index of sample ``row`` of the data set, which lies in ``shard``; empty where there is none."""
@@ -59,7 +76,10 @@ class SeekFiles:
                 return
             path = seek_path(self._paths[shard])
             try:
-                self._files[shard] = SeekFile(path, self._crc32[int(self._starts[shard]) : int(self._ends[shard])])
+                file = SeekFile(path, self._crc32[int(self._starts[shard]) : int(self._ends[shard])])
+                self._files[shard] = file
+                self._maps.append(file.data)
+                self._table[shard] = file.data.ctypes.data, file.data.size, len(file)
             except FileNotFoundError:
                 pass
             except (DataError, OSError) as error:
@@ -68,6 +88,8 @@ class SeekFiles:
 
     def close(self) -> None:
         """Closes every file. Reads that run in other threads must have ended."""
+        self._maps = []
+        self._table[:] = 0
         for shard, file in enumerate(self._files):
             if file is not None:
                 self._files[shard] = None

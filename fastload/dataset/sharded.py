@@ -15,6 +15,7 @@ from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.index import IndexTable, read_index
 from fastload.dataset.manifest import Manifest, read_manifest
 from fastload.dataset.reading import open_regular, read_range
+from fastload.dataset.reads import ReadPlan, Reads, pack_paths
 from fastload.dataset.seek import NO_INDEX, SeekFiles
 from fastload.errors import ConfigError, DataError
 
@@ -65,7 +66,8 @@ class ShardedDataset(Dataset):
         # One bit per sample whose checksum was seen to be right. Two threads that set bits of one byte at once may
         # lose one, which costs a second check and nothing else.
         self._seen = np.zeros((len(self._index) + 7) // 8 if verify == "first" else 0, np.uint8)
-        self._descriptors: dict[int, int] = {}
+        self._descriptors = np.full(len(self.manifest.shards), -1, np.int64)
+        self._open_descriptors = 0
         self._most_descriptors = _descriptor_budget()
         self._lock = threading.Lock()
         self._closed = False
@@ -132,8 +134,8 @@ class ShardedDataset(Dataset):
         with self._lock:
             if self._closed:
                 raise ValueError(f"the data set {self.path} is closed")
-            descriptor = self._descriptors.get(file_index)
-            if descriptor is None:
+            descriptor = int(self._descriptors[file_index])
+            if descriptor < 0:
                 descriptor, size = open_regular(self.file_path(file_index))
                 if size != self.manifest.shards[file_index].size:
                     os.close(descriptor)
@@ -143,6 +145,7 @@ class ShardedDataset(Dataset):
                         path=self.file_path(file_index),
                     )
                 self._descriptors[file_index] = descriptor
+                self._open_descriptors += 1
             return descriptor
 
     def crc32(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
@@ -168,9 +171,31 @@ class ShardedDataset(Dataset):
         self._read(row, int(self._index.offset[row]), view[:size])
         if self._verify != "never" and not self._was_seen(row):
             self._check(row, view[:size], int(self._index.crc32[row]))
-            if self._verify == "first":
-                self._seen[row >> 3] |= 1 << (row & 7)
+            self.note_checked(np.array([row]))
         return size
+
+    def plan_reads(self, ids: NDArray[np.int64]) -> ReadPlan:
+        rows = self._checked(ids)
+        shards, offsets, sizes = self.extents(rows)
+        closed = np.unique(shards[self._descriptors[shards] < 0]).tolist()
+        for shard in closed[: max(0, self._most_descriptors - self._open_descriptors)]:
+            with contextlib.suppress(DataError):  # read_into tells it again, with the sample's name
+                self.file_descriptor(shard)
+        descriptors = self._descriptors[shards]
+        paths: list[bytes | None] = [None] * len(rows)
+        for item in np.flatnonzero(descriptors < 0).tolist():
+            paths[item] = os.fsencode(self.file_path(int(shards[item])))
+        check = np.full(len(rows), self._verify != "never", np.uint8)
+        if self._verify == "first":
+            check = ~self._seen[rows >> 3] >> (rows & 7).astype(np.uint8) & 1
+        seek, memory = self._seek.locate(shards, rows)
+        path, packed = pack_paths(paths)
+        crc32 = self._index.crc32[rows].astype(np.int64)
+        return ReadPlan(Reads(descriptors, path, packed, offsets, sizes, crc32, check, seek), memory)
+
+    def note_checked(self, ids: NDArray[np.int64]) -> None:
+        if self._verify == "first":
+            np.bitwise_or.at(self._seen, ids >> 3, (1 << (ids & 7)).astype(np.uint8))
 
     def _was_seen(self, row: int) -> bool:
         return self._verify == "first" and bool(self._seen[row >> 3] >> (row & 7) & 1)
@@ -181,20 +206,19 @@ class ShardedDataset(Dataset):
             raise self._misplaced(row)
         if offset < 0 or offset + len(view) > self.manifest.shards[shard].size:
             raise self._misplaced(row)
-        descriptor = self._descriptors.get(shard)
-        temporary = descriptor is None and len(self._descriptors) >= self._most_descriptors
+        descriptor = int(self._descriptors[shard])
+        temporary = descriptor < 0 and self._open_descriptors >= self._most_descriptors
         try:
             if temporary:
                 descriptor, _ = open_regular(self.file_path(shard))
-            elif descriptor is None:
+            elif descriptor < 0:
                 descriptor = self.file_descriptor(shard)
-            assert descriptor is not None
             done = read_range(descriptor, view, offset)
         except (OSError, DataError) as error:
             reason = error.reason if isinstance(error, DataError) else f"the shard cannot be read: {error.strerror}"
             raise DataError(reason, path=self.file_path(shard), key=self.key(row)) from error
         finally:
-            if temporary and descriptor is not None:
+            if temporary and descriptor >= 0:
                 os.close(descriptor)
         if done != len(view):
             raise DataError(
@@ -255,10 +279,10 @@ class ShardedDataset(Dataset):
         """Closes every shard. Reads that run in other threads must have ended. Safe to call twice."""
         with self._lock:
             self._closed = True
-            for descriptor in self._descriptors.values():
+            for descriptor in self._descriptors[self._descriptors >= 0].tolist():
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-            self._descriptors.clear()
+            self._descriptors[:] = -1
         if hasattr(self, "_seek"):
             self._seek.close()
 

@@ -36,7 +36,7 @@ from fastload.errors import DataError
 MAGIC: Final = b"fl.seek\n"
 VERSION: Final = 1
 _HEADER: Final = struct.Struct("<8sIIQQI")
-_HEADER_BYTES: Final = 64
+HEADER_BYTES: Final = 64
 
 
 def write_seek_file(path: str, indexes: Iterable[bytes], crcs: Iterable[int]) -> int:
@@ -56,7 +56,7 @@ def write_seek_file(path: str, indexes: Iterable[bytes], crcs: Iterable[int]) ->
     count = len(image_crcs)
     offsets = np.zeros(count + 1, "<u8")
     index_crcs = np.zeros(count, "<u4")
-    position = _HEADER_BYTES + 8 * (count + 1) + 8 * count
+    position = HEADER_BYTES + 8 * (count + 1) + 8 * count
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
@@ -76,7 +76,7 @@ def write_seek_file(path: str, indexes: Iterable[bytes], crcs: Iterable[int]) ->
             header = _HEADER.pack(MAGIC, VERSION, 0, count, position, zlib.crc32(table))
             header += struct.pack("<I", zlib.crc32(header))
             file.seek(0)
-            file.write(header.ljust(_HEADER_BYTES, b"\0") + table)
+            file.write(header.ljust(HEADER_BYTES, b"\0") + table)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -110,8 +110,8 @@ class SeekFile:
         self.path = path
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size < _HEADER_BYTES:
-                raise DataError(f"expected a seek file of at least {_HEADER_BYTES} bytes, got {size}", path=path)
+            if size < HEADER_BYTES:
+                raise DataError(f"expected a seek file of at least {HEADER_BYTES} bytes, got {size}", path=path)
             # Private to the process (nothing is ever written to it): numba would compile every kernel once more for
             # arrays that cannot be written.
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -135,13 +135,13 @@ class SeekFile:
             raise DataError(f"expected a seek file of version {VERSION}, got {version}; delete it", path=self.path)
         if samples != count:
             raise DataError(f"expected a seek file of {count} samples, got {samples}; delete it", path=self.path)
-        end = _HEADER_BYTES + 16 * count + 8
-        if size != len(self._map) or end > size or zlib.crc32(self.data.data[_HEADER_BYTES:end]) != table_crc:
+        end = HEADER_BYTES + 16 * count + 8
+        if size != len(self._map) or end > size or zlib.crc32(self.data.data[HEADER_BYTES:end]) != table_crc:
             raise DataError("expected a complete seek file, but its table is damaged; delete it", path=self.path)
-        offsets = np.frombuffer(self._map, "<u8", count + 1, _HEADER_BYTES).astype(np.int64)
+        offsets = np.frombuffer(self._map, "<u8", count + 1, HEADER_BYTES).astype(np.int64)
         if offsets[0] != end or offsets[-1] != size or np.diff(offsets).min(initial=0) < 0:
             raise DataError("expected the indexes of a seek file one after the other; delete it", path=self.path)
-        crcs = np.frombuffer(self._map, "<u4", 2 * count, _HEADER_BYTES + 8 * (count + 1)).astype(np.uint32)
+        crcs = np.frombuffer(self._map, "<u4", 2 * count, HEADER_BYTES + 8 * (count + 1)).astype(np.uint32)
         return offsets, crcs[:count], crcs[count:]
 
     def __len__(self) -> int:

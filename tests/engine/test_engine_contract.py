@@ -15,6 +15,7 @@ from fastload.stats import Stats
 from tests.engine.helpers import (
     BIAS,
     SCALE,
+    DiskDataset,
     MemoryDataset,
     decoded,
     eventually,
@@ -45,13 +46,27 @@ def make_engine(request):
         engine.close()
 
 
+@pytest.fixture(params=[MemoryDataset, DiskDataset])
+def make_dataset(request):
+    """Samples that only the data set can read, and samples that an engine may read by itself."""
+    made = []
+
+    def make(*args, **options):
+        made.append(request.param(*args, **options))
+        return made[-1]
+
+    yield make
+    for dataset in made:
+        dataset.close()
+
+
 @pytest.fixture(scope="module")
 def files():
     return [jpeg(picture(60 + 7 * i, 80 + 5 * i, seed=i), quality=90) for i in range(20)]
 
 
-def test_each_row_holds_the_sample_that_was_asked_for(make_engine, files):
-    dataset, output = MemoryDataset(files), make_output()
+def test_each_row_holds_the_sample_that_was_asked_for(make_engine, make_dataset, files):
+    dataset, output = make_dataset(files), make_output()
     ids, rows = [3, 7, 3, 0, 19], [4, 1, 0, 6, 2]
     slot = make_slot(8, output)
     untouched = slot[[3, 5, 7]].copy()
@@ -65,8 +80,8 @@ def test_each_row_holds_the_sample_that_was_asked_for(make_engine, files):
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("size", [(32, 48), (7, 5)])
-def test_stored_values_are_scaled_and_rounded_once(make_engine, files, dtype, size):
-    dataset, output, levels = MemoryDataset(files), make_output(size, dtype), make_output(size)
+def test_stored_values_are_scaled_and_rounded_once(make_engine, make_dataset, files, dtype, size):
+    dataset, output, levels = make_dataset(files), make_output(size, dtype), make_output(size)
     slot, grey = make_slot(20, output), make_slot(20, levels)
     make_engine(dataset, output).submit(whole_images(dataset, output), slot).result()
     make_engine(dataset, levels).submit(whole_images(dataset, levels), grey).result()
@@ -81,9 +96,9 @@ def test_stored_values_are_scaled_and_rounded_once(make_engine, files, dtype, si
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("size", [(64, 48), (45, 81), (7, 5)])
-def test_contiguous_slots_hold_the_values_of_channels_last_ones(make_engine, files, dtype, size):
+def test_contiguous_slots_hold_the_values_of_channels_last_ones(make_engine, make_dataset, files, dtype, size):
     """Windows reach beyond the grid here and there, so that black is stored too."""
-    dataset = MemoryDataset(files)
+    dataset = make_dataset(files)
     height, width = size
     slots = []
     for memory_format in ("channels_last", "contiguous"):
@@ -104,9 +119,9 @@ def test_contiguous_slots_hold_the_values_of_channels_last_ones(make_engine, fil
     assert len(np.unique(slots[0])) > 100
 
 
-def test_a_whole_pipeline_equals_torchvision(make_engine, files):
+def test_a_whole_pipeline_equals_torchvision(make_engine, make_dataset, files):
     output = make_output((64, 64), "float32")
-    dataset = MemoryDataset(files)
+    dataset = make_dataset(files)
     boxes = [(3, 5, 40, 50), (0, 0, 60, 80), (20, 10, 33, 44)]
     plan_draws = make_draws([0, 1, 2], boxes, output, flips=[False, True, False])
     slot = make_slot(3, output)
@@ -120,9 +135,9 @@ def test_a_whole_pipeline_equals_torchvision(make_engine, files):
         assert np.abs(slot[row] - expected).max() <= 1.01 * max(SCALE)
 
 
-def test_failures_are_named_and_leave_the_others_alone(make_engine, files):
+def test_failures_are_named_and_leave_the_others_alone(make_engine, make_dataset, files):
     stats = Stats()
-    dataset = MemoryDataset([*files[:6], b"", files[0][:2000], b"not an image at all"], refused=[2])
+    dataset = make_dataset([*files[:6], b"", files[0][:2000], b"not an image at all"], refused=[2])
     output = make_output()
     sizes = [(60, 80)] * 9
     draws = make_draws(range(9), [(0, 0, *size) for size in sizes], output)
@@ -140,8 +155,8 @@ def test_failures_are_named_and_leave_the_others_alone(make_engine, files):
     assert stats.spans()["read"].items == 9
 
 
-def test_a_box_outside_the_image_is_a_failure(make_engine, files):
-    dataset, output = MemoryDataset(files), make_output()
+def test_a_box_outside_the_image_is_a_failure(make_engine, make_dataset, files):
+    dataset, output = make_dataset(files), make_output()
     boxes = [(0, 0, 60, 80), (0, 0, 61, 80), (-0.5, 0, 60, 80), (0, 79, 10, 2), (0, 0, 0, 5), (0, np.nan, 1, 1)]
     draws = make_draws([0] * 6, boxes, output)
     failures = make_engine(dataset, output).submit(
@@ -171,8 +186,8 @@ def test_requests_are_served_in_order_and_planned_once_off_the_calling_thread(ma
 
 
 @pytest.mark.parametrize("num_workers", [1, 3, 8])
-def test_pixels_do_not_depend_on_the_number_of_threads(make_engine, files, num_workers):
-    dataset, output = MemoryDataset(files), make_output((40, 40), "float16")
+def test_pixels_do_not_depend_on_the_number_of_threads(make_engine, make_dataset, files, num_workers):
+    dataset, output = make_dataset(files), make_output((40, 40), "float16")
     plan = whole_images(dataset, output, flips=[i % 2 for i in range(20)])
     slots = [make_slot(20, output) for _ in range(2)]
     make_engine(dataset, output, num_workers=1).submit(plan, slots[0]).result()
@@ -234,8 +249,8 @@ def test_a_slot_that_does_not_fit_is_refused(make_engine, files):
             engine.submit(whole_images(dataset, output, ids=[0]), bad)
 
 
-def test_an_empty_request_is_served(make_engine, files):
-    dataset, output = MemoryDataset(files), make_output()
+def test_an_empty_request_is_served(make_engine, make_dataset, files):
+    dataset, output = make_dataset(files), make_output()
     nothing = Request(rows=np.zeros(0, np.int64), draws=make_draws([], [], output))
     assert make_engine(dataset, output).submit(lambda: nothing, make_slot(2, output)).result() == ()
 
@@ -304,8 +319,8 @@ def test_an_engine_that_only_its_batch_holds_still_delivers(files):
     assert pending.result() == ()
 
 
-def test_spans_and_counters_name_every_stage(make_engine, files):
-    dataset, output, stats = MemoryDataset(files), make_output(), Stats()
+def test_spans_and_counters_name_every_stage(make_engine, make_dataset, files):
+    dataset, output, stats = make_dataset(files), make_output(), Stats()
     make_engine(dataset, output, stats=stats).submit(whole_images(dataset, output), make_slot(20, output)).result()
     spans = stats.spans()
     assert {stage: span.items for stage, span in spans.items()} == dict.fromkeys(

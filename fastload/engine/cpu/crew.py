@@ -125,7 +125,7 @@ class Crew:
     def _stop(self, job: Job, error: BaseException) -> None:
         if job.finished.is_set():
             return
-        job.stopped = True
+        job.stop[0] = 1
         job.error = job.error or error
         self._settle(job)
 

@@ -20,7 +20,7 @@ from fastload.jpeg.workspace import IMAGE_HEIGHT, IMAGE_WIDTH
 Decoder = Literal["fastload", "turbo", "pillow"]
 
 # Where our own decoder has been shown to give libjpeg-turbo's very pixels.
-_PROVEN: Final = platform.machine().lower() in ("x86_64", "amd64")
+PROVEN: Final = platform.machine().lower() in ("x86_64", "amd64")
 
 # Pillow's plug-ins that are let near a stranger's file. Others (EPS starts a program) are not for training images.
 _PILLOW_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -61,7 +61,7 @@ def decode(num_bytes: int, index: NDArray[np.uint8], region: list[int], workspac
         raise DataError(f"the image file has {num_bytes} bytes: it is empty or was cut off")
     if data[0] == 0xFF and data[1] == 0xD8:
         # Without its end marker a file was perhaps cut off behind the region: libjpeg-turbo looks at all of it.
-        if _PROVEN and data[-2] == 0xFF and data[-1] == 0xD9:
+        if PROVEN and data[-2] == 0xFF and data[-1] == 0xD9:
             decoded = _decode_region(num_bytes, index, region, workspace)
             if decoded is not None:
                 return decoded

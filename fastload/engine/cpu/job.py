@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure, Request
+from fastload.engine.cpu.decode import PROVEN
+from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.layout import PARAMETERS, STORAGE, Slot, flat_slot
+from fastload.engine.cpu.kernels.slice import Items
 from fastload.engine.cpu.region import find_regions
 from fastload.errors import ConfigError
+
+# Whether this machine runs the kernel that reads and decodes by itself.
+SLICES: Final = PROVEN and system.AVAILABLE
 
 
 @dataclass(eq=False)
@@ -28,7 +34,8 @@ class Job:
         work: The planned work, None before.
         next_item: First item that no thread has taken.
         in_flight: Threads that plan or work on a slice at this moment.
-        stopped: No more work is to begin: cancelled, closed, or failed. Threads look at it between two images.
+        stop: int64 (1,), 1 where no more work is to begin: cancelled, closed, or failed. Threads look at it between two
+            images.
         error: What ``result()`` raises.
         finished: Nothing is in flight, and nothing will be.
     """
@@ -38,10 +45,14 @@ class Job:
     work: Work | None = None
     next_item: int = 0
     in_flight: int = 0
-    stopped: bool = False
+    stop: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
     error: BaseException | None = None
     failures: list[Failure] = field(default_factory=list)
     finished: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.stop[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +60,21 @@ class Work:
     """A request, checked and laid out for the kernels.
 
     Attributes:
-        ids, rows: Sample number and slot row of each item.
+        ids: int64 (n,), sample number of each item.
+        rows: int64 (n,), its row of the slot.
         parameters: float64 (n, PARAMETERS), one row per item (see kernels/layout.py).
         regions: int64 (n, 4), top, left, height and width of the source pixels that each item needs.
-        num_bytes: Size of each item's image file.
+        items: The same for the kernel that reads by itself; None where the data set does not say where files are.
+        memory: Keeps what ``items`` points to.
         slot: The slot as the kernels take it.
     """
 
-    ids: list[int]
-    rows: list[int]
+    ids: NDArray[np.int64]
+    rows: NDArray[np.int64]
     parameters: NDArray[np.float64]
-    regions: list[list[int]]
-    num_bytes: list[int]
+    regions: NDArray[np.int64]
+    items: Items | None
+    memory: object
     slot: Slot
 
     @property
@@ -101,11 +115,17 @@ def lay_out(request: Request, images: NDArray[Any], output: Output, dataset: Dat
     parameters = np.empty((count, PARAMETERS), np.float64)
     parameters[:, :4], parameters[:, 4:6], parameters[:, 6:8] = draws.box, draws.grid, draws.window[:, :2]
     parameters[:, 8] = draws.flip
+    ids, rows = (np.ascontiguousarray(numbers, np.int64) for numbers in (draws.ids, rows))
+    regions = find_regions(parameters, output)
+    items, plan = None, dataset.plan_reads(ids) if SLICES else None
+    if plan is not None:
+        items = Items(rows, parameters, regions, plan.reads, status=np.zeros(count, np.int64))
     return Work(
-        ids=draws.ids.tolist(),
-        rows=rows.tolist(),
+        ids=ids,
+        rows=rows,
         parameters=parameters,
-        regions=find_regions(parameters, output).tolist(),
-        num_bytes=dataset.num_bytes(draws.ids).tolist(),
+        regions=regions,
+        items=items,
+        memory=plan.memory if plan is not None else None,
         slot=flat_slot(images),
     )

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from fastload.augment.parameters import Output
-from fastload.engine.cpu.kernels.layout import PARAMETERS, SLACK, flat_slot, make_constants, make_scratch
+from fastload.dataset.reads import Reads, pack_paths
+from fastload.engine.cpu.kernels.layout import PARAMETERS, SLACK, Slot, flat_slot, make_constants, make_scratch
 from fastload.engine.cpu.kernels.resample import resample_image
+from fastload.engine.cpu.kernels.slice import Items, deliver_slice, find_entries
+from fastload.engine.cpu.workspace import Workspace
+
+_OUTPUT: Final = Output(
+    height=2,
+    width=2,
+    dtype="uint8",
+    scale=(1.0, 1.0, 1.0),
+    bias=(0.0, 0.0, 0.0),
+    interpolation="bilinear",
+    antialias=True,
+)
 
 
 def warm_up() -> None:
-    """One small image through each kernel."""
-    output = Output(
-        height=2,
-        width=2,
-        dtype="uint8",
-        scale=(1.0, 1.0, 1.0),
-        bias=(0.0, 0.0, 0.0),
-        interpolation="bilinear",
-        antialias=True,
-    )
+    """One small image through the kernel that resamples."""
     parameters = np.zeros(PARAMETERS, np.float64)
     parameters[2:6] = 2.0
-    slot = flat_slot(np.zeros((1, 2, 2, 3), np.uint8))
     pixels = np.zeros(12 + SLACK, np.uint8)
-    resample_image(pixels, 2, 2, 0, 0, 2, 2, parameters, make_constants(output), slot, 0, make_scratch(output))
+    constants, scratch = make_constants(_OUTPUT), make_scratch(_OUTPUT)
+    resample_image(pixels, 2, 2, 0, 0, 2, 2, parameters, constants, _slot(), 0, scratch)
+
+
+def warm_up_slice() -> None:
+    """A slice of one item, which cannot be read. Compiled or loaded first: the decoder and ``warm_up``."""
+    zero, none = np.zeros(1, np.int64), np.full(1, -1, np.int64)
+    path, paths = pack_paths([None])
+    reads = Reads(none, path, paths, zero, zero, zero, np.zeros(1, np.uint8), np.zeros((1, 4), np.int64))
+    items = Items(zero, np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64), reads, zero.copy())
+    memory, constants = Workspace(_OUTPUT).memory(), make_constants(_OUTPUT)
+    deliver_slice(0, 1, items, constants, _slot(), memory, find_entries(), zero)
+
+
+def _slot() -> Slot:
+    return flat_slot(np.zeros((1, 2, 2, 3), np.uint8))

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure
 from fastload.engine.cpu.decode import Decoded, decode, decode_whole
-from fastload.engine.cpu.job import Job, Work, lay_out
+from fastload.engine.cpu.job import SLICES, Job, Work, lay_out
 from fastload.engine.cpu.kernels.layout import DONE, REGION_TOO_SMALL, make_constants
 from fastload.engine.cpu.kernels.resample import resample_image
+from fastload.engine.cpu.kernels.slice import COUNTS, DELIVERED, Items, deliver_slice, find_entries
 from fastload.engine.cpu.workspace import Workspace
 from fastload.errors import DataError
 from fastload.stats import Stats
+
+
+@dataclass
+class _Spent:
+    """What a slice took: seconds of each stage, and items, bytes and decoders."""
+
+    read: float = 0.0
+    decode: float = 0.0
+    resize: float = 0.0
+    items: int = 0
+    bytes: int = 0
+    decoders: Counter[str] = field(default_factory=Counter)
+
+    def add_to(self, stats: Stats) -> None:
+        for stage in ("read", "decode", "resize"):
+            stats.add(stage, getattr(self, stage), self.items)
+        if self.bytes:
+            stats.count("bytes.read", self.bytes)
+        for decoder, images in self.decoders.items():
+            if images:
+                stats.count(f"decoder.{decoder}", images)
 
 
 class Worker:
@@ -26,6 +53,7 @@ class Worker:
         self._stats = stats
         self._workspace = Workspace(output)
         self._constants = make_constants(output)
+        self._entries = find_entries() if SLICES else np.zeros(0, np.int64)
 
     def plan(self, job: Job) -> Work:
         """Calls the job's planning function and checks what it planned."""
@@ -38,39 +66,56 @@ class Worker:
         """Delivers items begin to end of a planned job; what cannot be delivered goes to ``job.failures``."""
         work = job.work
         assert work is not None
-        seconds = {"read": 0.0, "decode": 0.0, "resize": 0.0}
-        counts: Counter[str] = Counter()
-        items = 0
-        for item in range(begin, end):
+        spent = _Spent()
+        left: Iterable[int] = range(begin, end)
+        if work.items is not None:
+            left = self._deliver_slice(work, work.items, begin, end, job.stop, spent)
+        for item in left:
             if job.stopped:
                 break
-            items += 1
+            spent.items += 1
             try:
-                self._deliver(work, item, seconds, counts)
+                self._deliver(work, item, spent)
             except (DataError, OSError) as error:
                 job.failures.append(self._failure(work, item, error))
-        for stage, spent in seconds.items():
-            self._stats.add(stage, spent, items)
-        for name, number in counts.items():
-            self._stats.count(name, number)
+        spent.add_to(self._stats)
 
-    def _deliver(self, work: Work, item: int, seconds: dict[str, float], counts: Counter[str]) -> None:
-        workspace = self._workspace
+    def _deliver_slice(
+        self, work: Work, items: Items, begin: int, end: int, stop: NDArray[np.int64], spent: _Spent
+    ) -> list[int]:
+        """Delivers what the kernel can, and returns the items that it leaves."""
+        memory = self._workspace.memory()
+        end = deliver_slice(begin, end, items, self._constants, work.slot, memory, self._entries, stop)
+        read, decode, resize, delivered, checked, num_bytes = memory.tally[:COUNTS].tolist()
+        spent.read, spent.decode, spent.resize = read * 1e-9, decode * 1e-9, resize * 1e-9
+        spent.items, spent.bytes, spent.decoders["fastload"] = delivered, num_bytes, delivered
+        if delivered == end - begin and not checked:
+            return []
+        done = items.status[begin:end] == DELIVERED
+        if checked:
+            self._dataset.note_checked(work.ids[begin:end][done & (items.reads.check[begin:end] != 0)])
+        left: list[int] = (np.flatnonzero(~done) + begin).tolist()
+        return left
+
+    def _deliver(self, work: Work, item: int, spent: _Spent) -> None:
+        """Delivers one item with Python between the steps: any format, any size, and an error for what is wrong."""
+        workspace, sample_id = self._workspace, int(work.ids[item])
         start = perf_counter()
-        num_bytes = self._dataset.read_into(work.ids[item], workspace.reserve_encoded(work.num_bytes[item]))
+        size = int(self._dataset.num_bytes(work.ids[item : item + 1])[0])
+        num_bytes = self._dataset.read_into(sample_id, workspace.reserve_encoded(size))
         read = perf_counter()
-        seconds["read"] += read - start
-        sample_id = work.ids[item]
-        result = decode(num_bytes, self._dataset.seek_index(sample_id), work.regions[item], workspace)
+        spent.read += read - start
+        region = work.regions[item].tolist()
+        result = decode(num_bytes, self._dataset.seek_index(sample_id), region, workspace)
         decoded = perf_counter()
-        seconds["decode"] += decoded - read
+        spent.decode += decoded - read
         status = self._resample(work, item, result)
         if status == REGION_TOO_SMALL:  # not seen; the whole image then is enough
             result = decode_whole(num_bytes, workspace)
             status = self._resample(work, item, result)
-        seconds["resize"] += perf_counter() - decoded
-        counts["bytes.read"] += num_bytes
-        counts[f"decoder.{result.decoder}"] += 1
+        spent.resize += perf_counter() - decoded
+        spent.bytes += num_bytes
+        spent.decoders[result.decoder] += 1
         if status != DONE:
             box = ", ".join(f"{number:g}" for number in work.parameters[item][:4])
             raise DataError(
@@ -88,18 +133,18 @@ class Worker:
             work.parameters[item],
             self._constants,
             work.slot,
-            work.rows[item],
+            int(work.rows[item]),
             workspace.scratch,
         )
 
     def _failure(self, work: Work, item: int, error: DataError | OSError) -> Failure:
-        sample_id = work.ids[item]
+        sample_id = int(work.ids[item])
         if isinstance(error, DataError):
             reason = error.reason
         else:
             reason = f"the image cannot be read ({error})"
         return Failure(
-            row=work.rows[item],
+            row=int(work.rows[item]),
             sample_id=sample_id,
             key=self._dataset.key(sample_id),
             path=self._dataset.location(sample_id),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastload.augment.parameters import Output
 from fastload.engine.cpu.kernels.layout import MAX_PIXELS, MAX_SIDE, SLACK, make_scratch
+from fastload.engine.cpu.kernels.slice import TALLY, Memory
 from fastload.errors import DataError
 from fastload.jpeg import workspace as jpeg_workspace
 
@@ -29,13 +30,19 @@ class Workspace:
         pixels: uint8, holds its decoded RGB pixels, height x width x 3, and at least SLACK bytes behind them.
         scratch: Memory of the resampling kernels.
         jpeg: Memory of our JPEG decoder.
+        tally: What the kernel that works on a slice did.
     """
 
     def __init__(self, output: Output) -> None:
         self.encoded: NDArray[np.uint8] = np.empty(0, np.uint8)
         self.pixels: NDArray[np.uint8] = np.empty(0, np.uint8)
         self.scratch = make_scratch(output)
+        self.tally = np.zeros(TALLY, np.int64)
         self.jpeg: NDArray[np.int64] = jpeg_workspace.new_workspace(1024, 1 << 18)
+
+    def memory(self) -> Memory:
+        """The same for the kernel that works on a slice."""
+        return Memory(self.encoded, self.pixels, self.jpeg, self.scratch, self.tally)
 
     def reserve_encoded(self, num_bytes: int) -> NDArray[np.uint8]:
         """A buffer for a file of ``num_bytes``; DataError beyond MAX_FILE_BYTES."""

@@ -1,0 +1,170 @@
+"""One call for a slice of a batch, without the interpreter: images are read, decoded and resampled into their rows.
+
+What the kernel cannot finish it leaves: damaged files, formats and JPEGs that are not for our decoder, memory that has
+to grow. worker.py then does the image by itself, and finds the words for what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.dataset.reads import Reads
+from fastload.engine.cpu.kernels import system
+from fastload.engine.cpu.kernels.layout import DONE, MAX_PIXELS, SLACK, Constants, Scratch, Slot
+from fastload.engine.cpu.kernels.resample import resample_image
+from fastload.jit import calls, entry, inlined, kernel
+from fastload.jpeg import seek_lookup
+from fastload.jpeg.intrinsics import Word, address_of, move
+from fastload.jpeg.rectangle import decode_rectangle
+from fastload.jpeg.status import OK
+from fastload.jpeg.workspace import IMAGE_HEIGHT, IMAGE_WIDTH
+
+# What becomes of an item.
+LEFT, DELIVERED = 0, 1
+
+# Words of a tally (int64): what a call did, and behind it memory for the clock and for checksums.
+READ_NS, DECODE_NS, RESIZE_NS, NUM_DELIVERED, NUM_CHECKED, NUM_BYTES = 0, 1, 2, 3, 4, 5
+COUNTS: Final = 6
+_CLOCK: Final = 8 * COUNTS
+_CRC: Final = _CLOCK + system.CLOCK_SCRATCH
+TALLY: Final = (_CRC + seek_lookup.CRC_SCRATCH) // 8
+
+
+class Items(NamedTuple):
+    """The n images of a request.
+
+    Attributes:
+        rows: int64 (n,), row of the slot.
+        parameters: float64 (n, PARAMETERS).
+        regions: int64 (n, 4), top, left, height and width of the source pixels that are needed.
+        reads: Where the files are.
+        status: int64 (n,), LEFT or DELIVERED; written by the kernel.
+    """
+
+    rows: NDArray[np.int64]
+    parameters: NDArray[np.float64]
+    regions: NDArray[np.int64]
+    reads: Reads
+    status: NDArray[np.int64]
+
+
+class Memory(NamedTuple):
+    """A thread's buffers (see workspace.py), and a tally of what the last call did, int64 (TALLY,)."""
+
+    encoded: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
+    jpeg: NDArray[np.int64]
+    scratch: Scratch
+    tally: NDArray[np.int64]
+
+
+_call_decode = calls(decode_rectangle)
+_call_resample = calls(resample_image)
+
+
+def find_entries() -> NDArray[np.int64]:
+    """Where the two kernels for one image are; both have been compiled or loaded."""
+    return np.array([entry(decode_rectangle), entry(resample_image)], np.int64)
+
+
+@inlined
+def _read(item: int, reads: Reads, memory: Memory) -> Word:
+    """Whether the file of an item is in ``encoded``, whole, and the bytes that it should be."""
+    size = reads.size[item]
+    # Room for a byte more, with which a file that has grown is seen. The smallest JPEG has a start and an end marker.
+    if size < 4 or size >= memory.encoded.size:
+        return False
+    target = address_of(memory.encoded)
+    offset = reads.offset[item]
+    path = reads.path[item]
+    if reads.descriptor[item] >= 0:
+        done = system.read_range(reads.descriptor[item], target, size, offset)
+    elif 0 <= path < reads.paths.size:
+        one_more = np.int64(offset == 0)
+        done = system.read_whole(move(address_of(reads.paths), path), target, size + one_more, offset)
+    else:
+        return False
+    if done != size:
+        return False
+    if reads.check[item] == 0:
+        return True
+    return seek_lookup.crc32(target, size, move(address_of(memory.tally), _CRC)) == reads.crc32[item]
+
+
+@inlined
+def _decode(item: int, items: Items, memory: Memory, entries: NDArray[np.int64]) -> Word:
+    """Whether the region of an item is in ``pixels``."""
+    encoded, work = memory.encoded, memory.jpeg
+    size = items.reads.size[item]
+    # Without its end marker a file was perhaps cut off behind the region: libjpeg-turbo looks at all of it.
+    if encoded[size - 2] != 0xFF or encoded[size - 1] != 0xD9:
+        return False
+    top, left, height, width = items.regions[item]
+    if height < 1 or width < 1 or height > MAX_PIXELS // width or memory.pixels.size < height * width * 3 + SLACK:
+        return False
+    index, index_size = seek_lookup.find_index(
+        items.reads.seek[item], items.reads.crc32[item], move(address_of(memory.tally), _CRC)
+    )
+    index_bytes = system.bytes_at(index, index_size)
+    answer = _call_decode(
+        entries[0],
+        (encoded, size, index_bytes, top, left, height, width, memory.pixels, 3 * width, work),
+    )
+    return answer == OK and work[IMAGE_HEIGHT] * work[IMAGE_WIDTH] <= MAX_PIXELS
+
+
+@inlined
+def _resample(
+    item: int, items: Items, constants: Constants, slot: Slot, memory: Memory, entries: NDArray[np.int64]
+) -> Word:
+    """Whether an item is in its row."""
+    top, left, height, width = items.regions[item]
+    region = (top, left, height, width)
+    image = (memory.pixels, memory.jpeg[IMAGE_HEIGHT], memory.jpeg[IMAGE_WIDTH], *region)
+    row = (items.parameters[item], constants, slot, items.rows[item], memory.scratch)
+    answer = _call_resample(entries[1], image + row)
+    return answer == DONE
+
+
+@kernel
+def deliver_slice(
+    begin: int,
+    end: int,
+    items: Items,
+    constants: Constants,
+    slot: Slot,
+    memory: Memory,
+    entries: NDArray[np.int64],
+    stop: NDArray[np.int64],
+) -> int:
+    """Delivers items begin to end, and says of each whether it did; returns the item behind the last one looked at.
+
+    That is less than ``end`` where ``stop[0]`` became 1 meanwhile. ``entries`` is what ``find_entries`` says.
+    """
+    tally = memory.tally
+    tally[:COUNTS] = 0
+    clock = move(address_of(tally), _CLOCK)
+    for item in range(begin, end):
+        if stop[0] != 0:
+            return item
+        items.status[item] = LEFT
+        started = system.clock_ns(clock)
+        good = _read(item, items.reads, memory)
+        read = system.clock_ns(clock)
+        tally[READ_NS] += read - started
+        if good:
+            good = _decode(item, items, memory, entries)
+            decoded = system.clock_ns(clock)
+            tally[DECODE_NS] += decoded - read
+            if good:
+                good = _resample(item, items, constants, slot, memory, entries)
+                tally[RESIZE_NS] += system.clock_ns(clock) - decoded
+        if good:
+            items.status[item] = DELIVERED
+            tally[NUM_DELIVERED] += 1
+            tally[NUM_CHECKED] += items.reads.check[item]
+            tally[NUM_BYTES] += items.reads.size[item]
+    return end

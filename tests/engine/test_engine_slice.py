@@ -1,0 +1,214 @@
+"""The kernel that reads, decodes and resamples by itself: which images it delivers, and which it leaves to Python."""
+
+import os
+import shutil
+import threading
+import zlib
+
+import numpy as np
+import pytest
+
+import fastload as fl
+from fastload.dataset import ImageFolderDataset, open_dataset
+from fastload.engine.cpu import CpuEngine
+from fastload.engine.cpu.job import SLICES, lay_out
+from fastload.engine.cpu.kernels.layout import make_constants
+from fastload.engine.cpu.kernels.slice import DELIVERED, deliver_slice, find_entries
+from fastload.engine.cpu.workspace import Workspace
+from fastload.jit import kernel
+from fastload.jpeg.intrinsics import address_of
+from fastload.jpeg.seek_lookup import CRC_SCRATCH, crc32, find_index
+from fastload.stats import Stats
+from tests.engine.helpers import DiskDataset, jpeg, make_output, make_slot, picture, whole_images
+
+pytestmark = pytest.mark.skipif(not SLICES, reason="no such kernel on this machine")
+
+COUNT = 20
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of photographs of one size, in two classes."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(COUNT):
+        path = folder / "ab"[number % 2] / f"{number:02d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(jpeg(picture(120, 160, seed=number), quality=90))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converted") / "shards"
+    fl.convert(photos, folder, shard_size="64KiB")
+    return folder
+
+
+def deliver(dataset, stats=None, plan=None):
+    """All samples of a data set twice (buffers grow in the first pass); pixels and failures of the second."""
+    output = make_output((32, 32))
+    engine = CpuEngine(dataset, output, num_workers=1, stats=stats or Stats())
+    try:
+        engine.submit(whole_images(dataset, output), make_slot(len(dataset), output)).result()
+        asked = count_reads(dataset)
+        slot = make_slot(len(dataset), output)
+        failures = engine.submit(plan or whole_images(dataset, output), slot).result()
+    finally:
+        engine.close()
+    return slot, failures, asked
+
+
+def count_reads(dataset):
+    """A list that names the samples that ``read_into`` is asked for from now on."""
+    asked, read_into = [], dataset.read_into
+
+    def counting(sample_id, buffer):
+        asked.append(sample_id)
+        return read_into(sample_id, buffer)
+
+    dataset.read_into = counting
+    return asked
+
+
+def test_checksums_are_those_of_zlib():
+    @kernel
+    def checksum(data, begin, length, scratch):
+        return crc32(address_of(data) + np.uint64(begin), length, address_of(scratch))
+
+    data, scratch = np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint8), np.zeros(CRC_SCRATCH, np.uint8)
+    for begin in (0, 1, 13):
+        for length in [*range(300), 4096, 4900]:
+            assert checksum(data, begin, length, scratch) == zlib.crc32(data[begin : begin + length]), (begin, length)
+
+
+def test_a_seek_file_is_looked_up_as_it_is_from_python(shards):
+    @kernel
+    def look_up(seek, image_crc, scratch):
+        address, size = find_index(seek, image_crc, address_of(scratch))
+        return np.int64(address), size
+
+    scratch = np.zeros(CRC_SCRATCH, np.uint8)
+    with open_dataset(shards) as dataset:
+        reads = dataset.plan_reads(np.arange(COUNT)).reads
+        for number in range(COUNT):
+            index = dataset.seek_index(number)
+            assert index.size > 0
+            assert look_up(reads.seek[number], reads.crc32[number], scratch) == (index.ctypes.data, index.size)
+            assert look_up(reads.seek[number], reads.crc32[number] ^ 1, scratch)[1] == 0, "made of another image"
+            for field, value in ((0, 0), (3, -1), (3, reads.seek[number, 2]), (1, 100)):
+                seek = reads.seek[number].copy()
+                seek[field] = value
+                assert look_up(seek, reads.crc32[number], scratch)[1] == 0
+        dataset.seek_index(3)[-9] ^= 1  # in the process's own memory of the file
+        assert look_up(reads.seek[3], reads.crc32[3], scratch)[1] == 0
+
+
+@pytest.mark.parametrize("budget", [1000, 1, 0])
+@pytest.mark.parametrize("verify", ["first", "always", "never"])
+def test_shards_are_read_without_python(photos, shards, budget, verify):
+    with open_dataset(photos) as folder, open_dataset(shards, verify=verify) as dataset:
+        assert len(dataset.shard_sizes()) > 2
+        dataset._most_descriptors = budget
+        order = [next(i for i in range(COUNT) if dataset.source(i) == folder.key(j)) for j in range(COUNT)]
+        stats = Stats()
+        slot, failures, asked = deliver(dataset, stats)
+        assert (failures, asked) == ((), [])
+        assert stats.counts()["decoder.fastload"] == 2 * COUNT
+        expected, failures, asked = deliver(folder)
+        assert (failures, asked) == ((), [])
+        np.testing.assert_array_equal(slot[order], expected)
+        assert (dataset._descriptors >= 0).sum() == min(budget, len(dataset._descriptors))
+
+
+def test_bytes_are_compared_with_their_checksum_until_they_were_right(shards, tmp_path):
+    copy = shutil.copytree(shards, tmp_path / "copy")
+    with open_dataset(copy) as dataset:
+        assert dataset.plan_reads(np.arange(COUNT)).reads.check.all()
+        path, (_, offset, size) = copy / "shard-000000.tar", (int(x[0]) for x in dataset.extents(np.array([1])))
+        with open(path, "r+b") as file:
+            file.seek(offset + size // 2)
+            byte = file.read(1)
+            file.seek(offset + size // 2)
+            file.write(bytes([byte[0] ^ 1]))
+        _, failures, asked = deliver(dataset)
+        assert [failure.sample_id for failure in failures] == [1]
+        assert "crc32" in failures[0].reason
+        assert asked == [1]
+        assert np.flatnonzero(dataset.plan_reads(np.arange(COUNT)).reads.check).tolist() == [1]
+
+
+def change_cut(path):
+    os.truncate(path, os.path.getsize(path) - 100)
+
+
+def change_grown(path):
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def change_missing(path):
+    path.unlink()
+
+
+def change_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"), [(change_cut, [1]), (change_grown, []), (change_missing, [1]), (change_pipe, [1])]
+)
+def test_a_file_that_changed_after_its_size_was_read_is_left_to_python(tmp_path, change, failed):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.jpg").write_bytes(jpeg(picture(50, 60, seed=number)))
+    with open_dataset(tmp_path) as dataset:
+        dataset.num_bytes(np.arange(3))
+        output = make_output((32, 32))
+        plan = whole_images(dataset, output)()
+        change(folder / "1.jpg")
+        _, failures, asked = deliver(dataset, plan=lambda: plan)
+        assert asked == [1]
+        assert [failure.sample_id for failure in failures] == failed
+
+
+def test_what_the_kernel_does_not_take_is_left_to_python():
+    good = jpeg(picture(60, 80))
+    files = [good, jpeg(picture(60, 80), progressive=True), good + b"tail", good, good[:-2], jpeg(picture(60, 80), "L")]
+    dataset, stats = DiskDataset(files), Stats()
+    slot, failures, asked = deliver(dataset, stats)
+    assert asked == [1, 2, 4]
+    assert [failure.sample_id for failure in failures] == [4]
+    assert stats.counts()["decoder.fastload"] == 6
+    assert stats.counts()["decoder.turbo"] == 4
+    np.testing.assert_array_equal(slot[0], slot[3])
+
+
+def test_a_class_that_reads_in_its_own_way_is_asked_for_every_image(photos):
+    class Own(ImageFolderDataset):
+        def read_into(self, sample_id, buffer):
+            return super().read_into(sample_id, buffer)
+
+    with Own(photos) as dataset:
+        assert dataset.plan_reads(np.arange(2)) is None
+        assert len(deliver(dataset)[2]) == COUNT
+
+
+def test_the_kernel_stops_between_two_images():
+    count, output = 20_000, make_output((4, 4))
+    dataset = DiskDataset([jpeg(picture(60, 80))])
+    stop, slot = np.zeros(1, np.int64), make_slot(count, output)
+    work = lay_out(whole_images(dataset, output, ids=[0] * count)(), slot, output, dataset)
+    workspace = Workspace(output)
+    workspace.reserve_encoded(1 << 20)
+    workspace.reserve_pixels(100, 100)
+    CpuEngine(dataset, output, num_workers=1).close()  # compiles
+    arguments = (work.items, make_constants(output), work.slot, workspace.memory(), find_entries(), stop)
+    timer = threading.Timer(0.1, stop.fill, [1])
+    timer.start()
+    reached = deliver_slice(0, count, *arguments)
+    timer.join()
+    assert 0 < reached < count, "a timer cannot run while a kernel holds the interpreter's lock"
+    assert (work.items.status[:reached] == DELIVERED).all()
+    assert (slot[reached:] == 0xA5).all()
+    assert deliver_slice(0, count, *arguments) == 0
