@@ -9,7 +9,7 @@ from fastload.adopt.part import ShardAccount, check_extras, read_columns
 from fastload.convert.part import part_path
 from fastload.convert.publish import move, write_ledger, write_manifest
 from fastload.convert.workspace import Workspace
-from fastload.dataset.manifest import Counts, Manifest, Shard
+from fastload.dataset.manifest import LEDGER_NAME, Counts, Manifest, Shard
 from fastload.dataset.seek import seek_path
 from fastload.errors import DataError
 
@@ -35,7 +35,7 @@ def publish(
         if linked:
             _link(paths[number], place)
         move(part_path(workspace.folder, number, "seek"), seek_path(place), None)
-    write_ledger(workspace, [], len(paths))
+    write_ledger(workspace, [], len(paths), os.path.join(workspace.destination, LEDGER_NAME))
     skipped = sum(account.skipped for account in accounts.values())
     written = sum(account.samples for account in accounts.values())
     num_classes = max(account.classes for account in accounts.values())

@@ -142,6 +142,7 @@ def index_shards(
             "elsewhere with output=FOLDER (--output)",
             path=error.filename or folder,
         ) from error
+    ledger = os.path.join(folder, LEDGER_NAME)
     return AdoptSummary(
         path=folder,
         shards=len(manifest.shards),
@@ -152,8 +153,8 @@ def index_shards(
         indexed=sum(account.indexed for account in accounts.values()),
         extras=manifest.extras,
         num_bytes=sum(shard.size for shard in manifest.shards),
-        skips=first_skips(folder) if manifest.counts.skipped else (),
-        ledger=os.path.join(folder, LEDGER_NAME),
+        skips=first_skips(ledger) if manifest.counts.skipped else (),
+        ledger=ledger,
     )
 
 

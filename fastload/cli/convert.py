@@ -18,23 +18,36 @@ def command(
             "labels beside it (LOC_val_solution.csv or imagenet_2012_validation_synset_labels.txt)."
         ),
     ],
-    dst: Annotated[str, typer.Argument(help="Folder to write: new, empty, or holding this conversion unfinished.")],
+    dst: Annotated[
+        str,
+        typer.Argument(
+            help="Folder to write: new, empty, or holding this conversion unfinished. Or a file of FFCV's, x.beton."
+        ),
+    ],
     shard_size: Annotated[str, typer.Option(help="Source bytes in one shard: 256MiB, 1GB, a number.")] = "256MiB",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Shuffle the order of the samples on disk.")] = None,
     max_side: Annotated[int | None, typer.Option(min=1, help="Reduce larger images to this side in pixels.")] = None,
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Encode anew at this JPEG quality.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Store pixels in place of JPEGs (x.beton only, with --max-side).")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
     dali_labels: Annotated[bool, typer.Option("--dali-labels", help="Add labels as DALI reads them (.lbl).")] = False,
     seek_index: Annotated[
-        bool, typer.Option("--seek-index/--no-seek-index", help="Write seek indexes: fast random crops, 2% more bytes.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--seek-index/--no-seek-index",
+            help="Write seek indexes: fast random crops, 2% more bytes (shards have them if not told otherwise).",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Convert a folder of images to tar shards that fastload, WebDataset and DALI read.
+    """Convert a folder of images to tar shards that fastload, WebDataset and DALI read, or to FFCV's x.beton.
 
-    JPEG bytes stay as they are unless --max-side or --quality ask otherwise. What cannot be read is skipped, listed in
-    DST/conversion.jsonl and counted. A conversion that was interrupted continues when it is started again.
+    JPEG bytes stay as they are unless --max-side or --quality ask otherwise. What cannot be read is skipped, counted
+    and listed in DST/conversion.jsonl (x.beton.jsonl). A conversion that was interrupted continues when it is started
+    again.
     """
     from fastload.convert import convert
 
@@ -47,6 +60,7 @@ def command(
             seed=seed,
             max_side=max_side,
             quality=quality,
+            raw=raw,
             strict=strict,
             dali_labels=dali_labels,
             seek_index=seek_index,
@@ -62,7 +76,7 @@ def command(
         "images found": f"{summary.found:,}",
         "written": f"{summary.written:,} ({summary.reencoded:,} re-encoded, the others byte for byte)",
         "skipped": f"{summary.skipped:,}",
-        "shards": f"{summary.shards:,}, {summary.num_bytes / 1e6:,.1f} MB",
+        "files" if dst.endswith(".beton") else "shards": f"{summary.shards:,}, {summary.num_bytes / 1e6:,.1f} MB",
         "classes": f"{summary.classes:,}",
     }
     title = f"{summary.path} was converted before; nothing was done" if summary.already_done else summary.path

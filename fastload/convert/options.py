@@ -25,6 +25,7 @@ class Options:
         seed: Order of the samples: a permutation drawn from the seed, or None for the order of the source.
         max_side: Longest side in pixels; larger images are reduced to it. None leaves them.
         quality: JPEG quality at which every image is encoded anew, 1 to 100. None keeps the original bytes.
+        raw: Whether pixels are stored in place of JPEG files; needs ``max_side``.
         dali_labels: Whether each sample has a member .lbl, the label as 8 bytes, which DALI can read.
     """
 
@@ -32,6 +33,7 @@ class Options:
     seed: int | None
     max_side: int | None
     quality: int | None
+    raw: bool = False
     dali_labels: bool
 
     def __post_init__(self) -> None:
@@ -39,10 +41,17 @@ class Options:
         _in_range("seed", self.seed, 0, (1 << 64) - 1)
         _in_range("max_side", self.max_side, 1, 65500)
         _in_range("quality", self.quality, 1, 100)
+        if self.raw and self.max_side is None:
+            raise ConfigError("raw pixels take ten times the room of a JPEG: say with max_side how large images may be")
+        if self.raw and self.quality is not None:
+            raise ConfigError("quality is for JPEGs, and raw stores pixels: choose one of them")
 
     def to_json(self) -> dict[str, Any]:
         """The options as they stand in dataset.json."""
-        return asdict(self)
+        options = asdict(self)
+        if not self.raw:  # shards never are: theirs stay as they were before there was raw
+            del options["raw"]
+        return options
 
 
 def _in_range(name: str, value: int | None, low: int, high: int) -> None:

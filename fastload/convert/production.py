@@ -6,18 +6,19 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from fastload.convert.options import Options
-from fastload.convert.part import PartAccount, PartWriter
+from fastload.convert.part import PartAccount
 from fastload.convert.pipeline import in_order
 from fastload.convert.plan import Plan, make_plan
-from fastload.convert.transcode import Transcoded, transcode
+from fastload.convert.transcode import MOST_PIXELS, Transcoded, transcode
 from fastload.convert.workspace import Workspace
 from fastload.errors import DataError
 from fastload.sources import Item, Source
@@ -47,6 +48,38 @@ class _Done:
     reason: str
 
 
+class Writer(Protocol):
+    """Writes the samples of one part, in order."""
+
+    def add(self, key: str, source: str, label: int, image: Transcoded, extras: Mapping[str, bytes]) -> None:
+        """Appends one sample; DataError if it cannot be stored."""
+        ...
+
+    def skip(self, key: str, source: str, reason: str) -> None:
+        """Enters a sample that cannot be read or stored into the ledger."""
+        ...
+
+    def finish(self) -> PartAccount:
+        """Completes the part, durably; the account comes last."""
+        ...
+
+    def abandon(self) -> None:
+        """Gives the disk space of an unfinished part back."""
+        ...
+
+
+class Target(Protocol):
+    """What a conversion writes: shards, or one file. Parts are written one at a time, in order."""
+
+    def resume(self, num_parts: int) -> dict[int, PartAccount]:
+        """Accounts of the parts that an earlier run completed."""
+        ...
+
+    def writer(self, number: int) -> Writer:
+        """Begins a part."""
+        ...
+
+
 class Production:
     """One run over the parts that are not yet done."""
 
@@ -55,6 +88,8 @@ class Production:
         source: Source,
         options: Options,
         workspace: Workspace,
+        target: Target,
+        *,
         workers: int,
         strict: bool,
         seek_index: bool,
@@ -63,6 +98,7 @@ class Production:
         self._source = source
         self._options = options
         self._workspace = workspace
+        self._target = target
         self._workers = workers
         self._strict = strict
         self._seek_index = seek_index
@@ -71,30 +107,27 @@ class Production:
         self._num_bytes = source.num_bytes()
         members = 2 + options.dali_labels + len(source.extras)
         self._plan: Plan = make_plan(self._num_bytes, shard_size=options.shard_size, seed=options.seed, members=members)
+        # What an image takes in memory while it is under way: its file, or its pixels.
+        pixels = 3 * min((options.max_side or 0) ** 2, MOST_PIXELS) if options.raw else 0
+        self._held: NDArray[np.int64] = np.maximum(self._num_bytes, pixels)
         self._stopped = threading.Event()
 
     def parts(self) -> dict[int, PartAccount]:
         """Completes every part; their accounts by number."""
         if self._strict and self._source.rejected:
             raise strict_error(self._source, *self._source.rejected[0])
-        accounts = self._workspace.finished_parts(self._plan.num_parts)
+        accounts = self._target.resume(self._plan.num_parts)
         done = len(self._source.rejected) + sum(self._entries(number) for number in accounts)
         skipped = len(self._source.rejected) + sum(account.skipped for account in accounts.values())
         total = len(self._source) + len(self._source.rejected)
         self._progress(done, total, skipped)
         reasons: list[str] = []
-        writer: PartWriter | None = None
+        writer: Writer | None = None
         try:
             with quiet_pillow(), contextlib.closing(self._results(accounts)) as results:
                 for task, images in results:
                     if writer is None:
-                        writer = PartWriter(
-                            self._workspace.folder,
-                            task.part,
-                            extras=self._source.extras,
-                            dali_labels=self._options.dali_labels,
-                            seek_index=self._seek_index,
-                        )
+                        writer = self._target.writer(task.part)
                     failed = self._write(writer, images)
                     reasons += failed[: 3 - len(reasons)]
                     done += len(images)
@@ -128,7 +161,7 @@ class Production:
         )
 
     def _tasks(self, finished: frozenset[int]) -> Iterator[_Task]:
-        sizes: NDArray[Any] = self._num_bytes[self._plan.order]
+        sizes: NDArray[Any] = self._held[self._plan.order]
         for part in range(self._plan.num_parts):
             if part in finished:
                 continue
@@ -157,25 +190,30 @@ class Production:
                 item.image,
                 max_side=self._options.max_side,
                 quality=self._options.quality,
+                raw=self._options.raw,
                 seek_index=self._seek_index,
             )
         except DataError as error:
             return _Done(position=position, item=None, image=None, reason=error.reason)
         return _Done(position=position, item=item, image=image, reason="")
 
-    def _write(self, writer: PartWriter, images: list[_Done]) -> list[str]:
+    def _write(self, writer: Writer, images: list[_Done]) -> list[str]:
         """Writes one task's samples in order; the reasons of those that are skipped."""
         failed = []
         for done in images:
             number = int(self._plan.order[done.position])
             name, key = self._source.name(number), self._plan.key(done.position)
-            if done.item is None or done.image is None:
-                if self._strict:
-                    raise strict_error(self._source, name, done.reason)
-                writer.skip(key, name, done.reason)
-                failed.append(f"{name}: {done.reason}")
-            else:
-                writer.add(key, name, int(self._labels[number]), done.image, done.item.extras)
+            reason = done.reason
+            if done.item is not None and done.image is not None:
+                try:
+                    writer.add(key, name, int(self._labels[number]), done.image, done.item.extras)
+                    continue
+                except DataError as error:
+                    reason = error.reason
+            if self._strict:
+                raise strict_error(self._source, name, reason)
+            writer.skip(key, name, reason)
+            failed.append(f"{name}: {reason}")
         return failed
 
 

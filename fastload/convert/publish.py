@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fastload.convert.part import PartAccount, ledger_line, part_path, printable, sync_folder, write_durably
+from fastload.convert.options import Options
+from fastload.convert.part import (
+    PartAccount,
+    PartWriter,
+    ledger_line,
+    part_path,
+    printable,
+    sync_folder,
+    write_durably,
+)
 from fastload.convert.workspace import Workspace
 from fastload.dataset.index import crc32_of_file, index_schema, map_batch, write_index
 from fastload.dataset.manifest import (
@@ -26,6 +35,30 @@ from fastload.dataset.manifest import (
 )
 from fastload.errors import DataError
 from fastload.sources.base import Source
+
+
+class Shards:
+    """The shards while they are made: each part in files of its own."""
+
+    def __init__(self, workspace: Workspace, source: Source, options: Options, *, seek_index: bool) -> None:
+        self._workspace = workspace
+        self._extras = source.extras
+        self._dali_labels = options.dali_labels
+        self._seek_index = seek_index
+
+    def resume(self, num_parts: int) -> dict[int, PartAccount]:
+        """Accounts of the parts that an earlier run completed."""
+        return self._workspace.finished_parts(num_parts)
+
+    def writer(self, number: int) -> PartWriter:
+        """Begins a part."""
+        return PartWriter(
+            self._workspace.folder,
+            number,
+            extras=self._extras,
+            dali_labels=self._dali_labels,
+            seek_index=self._seek_index,
+        )
 
 
 def publish(
@@ -56,14 +89,8 @@ def publish(
         for extension in ("idx", "seek") if seek_index else ("idx",):
             name = f"{shard.name.removesuffix('.tar')}.{extension}"
             move(part_path(workspace.folder, number, extension), os.path.join(workspace.destination, name), None)
-    rejected = [ledger_line(name, "skipped", reason) for name, reason in source.rejected]
-    write_ledger(workspace, rejected, len(accounts))
-    counts = Counts(
-        found=len(source) + len(source.rejected),
-        written=sum(shard.samples for shard in shards),
-        skipped=len(source.rejected) + sum(account.skipped for account in accounts.values()),
-        reencoded=sum(account.reencoded for account in accounts.values()),
-    )
+    write_ledger(workspace, rejected_lines(source), len(accounts), os.path.join(workspace.destination, LEDGER_NAME))
+    counts = count(source, accounts)
     classes = tuple(printable(name) for name in source.classes)
     return write_manifest(
         workspace, columns, shards=shards, classes=classes, extras=source.extras, counts=counts, conversion=conversion
@@ -132,8 +159,23 @@ def move(part: str, final: str, size: int | None) -> None:
         )
 
 
-def write_ledger(workspace: Workspace, first: Sequence[str], num_parts: int) -> None:
-    """conversion.jsonl: what the source itself rejects (``first``), then the parts in order."""
+def count(source: Source, accounts: Mapping[int, PartAccount]) -> Counts:
+    """The account of a conversion from those of its parts."""
+    return Counts(
+        found=len(source) + len(source.rejected),
+        written=sum(account.samples for account in accounts.values()),
+        skipped=len(source.rejected) + sum(account.skipped for account in accounts.values()),
+        reencoded=sum(account.reencoded for account in accounts.values()),
+    )
+
+
+def rejected_lines(source: Source) -> list[str]:
+    """The lines of the ledger for what the source itself rejects."""
+    return [ledger_line(name, "skipped", reason) for name, reason in source.rejected]
+
+
+def write_ledger(workspace: Workspace, first: Sequence[str], num_parts: int, path: str) -> None:
+    """conversion.jsonl, under whatever name: what the source itself rejects (``first``), then the parts in order."""
     temporary = os.path.join(workspace.folder, LEDGER_NAME)
     with open(temporary, "wb") as ledger:
         for line in first:
@@ -143,7 +185,7 @@ def write_ledger(workspace: Workspace, first: Sequence[str], num_parts: int) -> 
                 ledger.write(lines.read())
         ledger.flush()
         os.fsync(ledger.fileno())
-    os.replace(temporary, os.path.join(workspace.destination, LEDGER_NAME))
+    os.replace(temporary, path)
 
 
 def _fingerprint(

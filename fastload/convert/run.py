@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import PIL
 import simplejpeg
 
 import fastload
+from fastload.convert.beton import BetonFile, finished_beton
 from fastload.convert.options import Options, parse_size
-from fastload.convert.production import Production, Progress, strict_error
-from fastload.convert.publish import publish
-from fastload.convert.summary import ConvertSummary, first_skipped, summarise
+from fastload.convert.part import PartAccount
+from fastload.convert.production import Production, Progress, Target, strict_error
+from fastload.convert.publish import Shards, publish
+from fastload.convert.summary import ConvertSummary, first_skipped, summarise, summarise_beton
 from fastload.convert.workspace import Workspace, describe_difference
 from fastload.dataset.indexing import write_seek_indexes
 from fastload.dataset.manifest import MANIFEST_NAME, Manifest
@@ -21,44 +23,54 @@ from fastload.dataset.sharded import ShardedDataset
 from fastload.errors import ConfigError, DataError
 from fastload.jpeg.decoder import warm_up_indexer
 from fastload.processors import available_processors
-from fastload.sources import open_source
+from fastload.sources import Source, open_source
+
+_SHARD_SIZE: Final = "256MiB"
 
 
 def convert(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
-    shard_size: str | int = "256MiB",
+    shard_size: str | int = _SHARD_SIZE,
     workers: int | None = None,
     seed: int | None = None,
     max_side: int | None = None,
     quality: int | None = None,
     strict: bool = False,
+    raw: bool = False,
     dali_labels: bool = False,
-    seek_index: bool = True,
+    seek_index: bool | None = None,
     progress: Progress | None = None,
     index_progress: Callable[[int, int], None] | None = None,
 ) -> ConvertSummary:
-    """Converts a folder of images to WebDataset shards with an index.
+    """Converts a folder of images to WebDataset shards with an index, or to one .beton file, which FFCV reads.
 
     The bytes of JPEG files are kept, unless ``max_side`` or ``quality`` ask otherwise or no training decoder would
     take them; every image is decoded once to prove that it can be. Equal sources and options give equal bytes for any
     number of workers. A conversion that was interrupted continues when it is called again and ends with the same
     bytes; one that has finished does nothing.
 
+    A destination that ends in .beton becomes a file of FFCV's format, with the fields "image" and "label" (-1 where
+    there is none), "json" where the source has such members, and bytes fields for its other members. Beside it lie
+    x.beton.json (names of the classes, account, options) and the ledger x.beton.jsonl; until it is complete, all of it
+    lies in the folder .x.beton.fastload-convert. An existing file is never replaced.
+
     Args:
         src: Class folders of images, a folder of images without classes, or ImageNet's flat validation folder with its
             file of labels (see fastload.sources.ImageNetValSource).
-        dst: The folder to write; new, empty, or holding this conversion unfinished or finished.
+        dst: The folder to write; new, empty, or holding this conversion unfinished or finished. Or a file, x.beton.
         shard_size: Source bytes in one shard ("256MiB", "1GB", a number of bytes).
         workers: Threads that decode; None takes one for each core that this process may use.
         seed: Shuffles the order in which samples are written; None keeps the order of the source.
         max_side: Reduces larger images to this longest side in pixels, by area, at quality 90 if ``quality`` is None.
         quality: Encodes every image anew at this JPEG quality, with the chroma sampling that it has.
+        raw: Stores RGB pixels in place of JPEGs: no decoding when they are read, and about ten times the bytes. For
+            .beton only, and with ``max_side``.
         strict: Makes the first image that cannot be read an error in place of a line in conversion.jsonl.
         dali_labels: Adds a member .lbl (the label as 8 bytes, little-endian), which DALI reads.
         seek_index: Writes shard-*.seek beside the shards, with which random crops are decoded several times faster
-            (2% more bytes, in the pass that proves the images); see also fastload.dataset.indexing.
+            (2% more bytes, in the pass that proves the images); see also fastload.dataset.indexing. None: for shards.
         progress: Called in this thread with (done, total, skipped) images.
         index_progress: Called in this thread with (done, total) images while the seek indexes of a conversion that
             had finished without them are written.
@@ -71,32 +83,33 @@ def convert(
             full, no image can be read, or with ``strict`` one cannot.
         ConfigError: An argument is out of range.
     """
+    destination = os.fspath(dst)
+    to_beton = destination.endswith(".beton")
+    if seek_index is None:
+        seek_index = not to_beton
+    if to_beton and (seek_index or dali_labels or parse_size(shard_size) != parse_size(_SHARD_SIZE)):
+        raise ConfigError("seek_index, dali_labels and shard_size belong to shards: a .beton file has none of them")
+    if raw and not to_beton:
+        raise ConfigError(f"raw pixels are for a destination that ends in .beton, not {destination!r}")
     options = Options(
-        shard_size=parse_size(shard_size), seed=seed, max_side=max_side, quality=quality, dali_labels=dali_labels
+        shard_size=parse_size(shard_size),
+        seed=seed,
+        max_side=max_side,
+        quality=quality,
+        raw=raw,
+        dali_labels=dali_labels,
     )
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ConfigError(f"workers must be a whole number of at least 1 or None, not {workers!r}")
-    destination = os.fspath(dst)
     _refuse_overlap(os.fspath(src), destination)
     source = open_source(src)
-    conversion = {"source": {"kind": source.kind, "digest": source.digest()}, "options": options.to_json()}
+    job = _Conversion(source, options, destination, workers or available_processors(), strict, progress)
     try:
-        os.makedirs(destination, exist_ok=True)
-        workspace = Workspace(destination)
-        with workspace.locked():
-            manifest = _finished(workspace, conversion)
-            resumed = manifest is not None
-            if manifest is None:
-                software = {"fastload": fastload.__version__, "pillow": PIL.__version__, "simplejpeg": _simplejpeg()}
-                workspace.begin(conversion | {"software": software, "seek_index": seek_index})
-                if seek_index:
-                    warm_up_indexer()
-                count = workers or available_processors()
-                run = Production(source, options, workspace, count, strict, seek_index, progress)
-                parts = run.parts()
-                manifest = publish(workspace, source, parts, conversion | {"software": software}, seek_index=seek_index)
-            workspace.remove()
-            if seek_index and resumed:
+        if to_beton:
+            summary = job.to_beton()
+        else:
+            summary = job.to_shards(seek_index)
+            if seek_index and summary.already_done:
                 write_seek_indexes(destination, workers=workers, progress=index_progress)
     except OSError as error:
         raise DataError(
@@ -104,10 +117,73 @@ def convert(
             "again, it continues where it stopped",
             path=error.filename or destination,
         ) from error
-    summary = summarise(destination, manifest, already_done=resumed)
     if strict and summary.skipped:
-        raise strict_error(source, *first_skipped(destination))
+        raise strict_error(source, *first_skipped(summary))
     return summary
+
+
+class _Conversion:
+    """What is the same for everything that can be written."""
+
+    def __init__(
+        self,
+        source: Source,
+        options: Options,
+        destination: str,
+        workers: int,
+        strict: bool,
+        progress: Progress | None,
+    ) -> None:
+        self._source = source
+        self._options = options
+        self._destination = destination
+        self._workers = workers
+        self._strict = strict
+        self._progress = progress
+        self._identity = {"source": {"kind": source.kind, "digest": source.digest()}, "options": options.to_json()}
+        software = {"fastload": fastload.__version__, "pillow": PIL.__version__, "simplejpeg": _simplejpeg()}
+        self._made_by = self._identity | {"software": software}
+
+    def to_shards(self, seek_index: bool) -> ConvertSummary:
+        os.makedirs(self._destination, exist_ok=True)
+        workspace = Workspace(self._destination)
+        with workspace.locked():
+            manifest = _finished(workspace, self._identity)
+            resumed = manifest is not None
+            if manifest is None:
+                workspace.begin(self._made_by | {"seek_index": seek_index})
+                if seek_index:
+                    warm_up_indexer()
+                shards = Shards(workspace, self._source, self._options, seek_index=seek_index)
+                parts = self._produce(workspace, shards, seek_index)
+                manifest = publish(workspace, self._source, parts, self._made_by, seek_index=seek_index)
+            workspace.remove()
+        return summarise(self._destination, manifest, already_done=resumed)
+
+    def to_beton(self) -> ConvertSummary:
+        os.makedirs(os.path.dirname(self._destination) or ".", exist_ok=True)
+        workspace = Workspace(self._destination, beside=True)
+        with workspace.locked():
+            notes = finished_beton(workspace, self._identity)
+            resumed = notes is not None
+            if notes is None:
+                workspace.begin(self._made_by)
+                file = BetonFile(workspace, self._source, self._options)
+                notes = file.publish(self._produce(workspace, file, seek_index=False), self._made_by)
+            workspace.remove()
+        return summarise_beton(self._destination, notes, already_done=resumed)
+
+    def _produce(self, workspace: Workspace, target: Target, seek_index: bool) -> dict[int, PartAccount]:
+        return Production(
+            self._source,
+            self._options,
+            workspace,
+            target,
+            workers=self._workers,
+            strict=self._strict,
+            seek_index=seek_index,
+            progress=self._progress,
+        ).parts()
 
 
 def _finished(workspace: Workspace, conversion: dict[str, Any]) -> Manifest | None:

@@ -47,7 +47,7 @@ class Transcoded:
     """One image as it is stored.
 
     Attributes:
-        image: A JPEG file.
+        image: A JPEG file, or RGB pixels, row by row from the top.
         height, width: Its size in pixels.
         crc32: Checksum of ``image``.
         reencoded: Whether it is not the file that the source holds.
@@ -72,7 +72,12 @@ class _Pixels:
 
 
 def transcode(
-    data: bytes, *, max_side: int | None = None, quality: int | None = None, seek_index: bool = False
+    data: bytes,
+    *,
+    max_side: int | None = None,
+    quality: int | None = None,
+    raw: bool = False,
+    seek_index: bool = False,
 ) -> Transcoded:
     """Proves that an image can be decoded and gives the JPEG to store.
 
@@ -84,6 +89,7 @@ def transcode(
         data: An image file.
         max_side: Longest side in pixels of what is stored.
         quality: JPEG quality at which every image is encoded anew.
+        raw: Gives the pixels that would be encoded, at most ``max_side`` on a side.
         seek_index: Whether to make the seek index of what is stored.
 
     Raises:
@@ -94,10 +100,10 @@ def transcode(
     if data[:3] == b"\xff\xd8\xff":
         header = read_header(data)
         with _room_for(header.height, header.width):
-            stored = _from_jpeg(data, header, max_side, quality, seek_index)
+            stored = _from_jpeg(data, header, max_side, quality, raw, seek_index)
     else:
         with _open(data) as image, _room_for(image.height, image.width):
-            stored = _encode(_load(image, f"the file is {image.format}, not JPEG"), max_side, quality)
+            stored = _store(_load(image, f"the file is {image.format}, not JPEG"), max_side, quality, raw)
     return replace(stored, seek=build_index(stored.image)) if seek_index and stored.reencoded else stored
 
 
@@ -127,10 +133,11 @@ def examine(data: bytes) -> tuple[int, int, bytes]:
 
 
 def _from_jpeg(
-    data: bytes, header: JpegHeader, max_side: int | None, quality: int | None, seek_index: bool
+    data: bytes, header: JpegHeader, max_side: int | None, quality: int | None, raw: bool, seek_index: bool
 ) -> Transcoded:
     reason, seek = _judge(data, header, seek_index)
-    if not reason and quality is None and (max_side is None or max(header.height, header.width) <= max_side):
+    fits = max_side is None or max(header.height, header.width) <= max_side
+    if not reason and quality is None and fits and not raw:
         return Transcoded(
             image=data,
             height=header.height,
@@ -148,7 +155,7 @@ def _from_jpeg(
         grey = header.color_space == "grey"
         values = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=True)
         pixels = _Pixels(values=values, subsampling=subsampling, reason="")
-    return _encode(pixels, max_side, quality)
+    return _store(pixels, max_side, quality, raw)
 
 
 def _judge(data: bytes, header: JpegHeader, seek_index: bool) -> tuple[str, bytes]:
@@ -236,26 +243,19 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     return values.astype(np.uint8, copy=False).reshape(image.height, image.width, -1)
 
 
-def _encode(pixels: _Pixels, max_side: int | None, quality: int | None) -> Transcoded:
+def _store(pixels: _Pixels, max_side: int | None, quality: int | None, raw: bool) -> Transcoded:
     values = pixels.values
-    height, width, channels = values.shape
+    height, width = values.shape[:2]
     new_height, new_width = fitted_size(height, width, max_side) if max_side is not None else (height, width)
     shrunk = (new_height, new_width) != (height, width)
     if shrunk:
         from fastload.convert.shrink import shrink  # numba takes half a second to import
 
         values = shrink(values, new_height, new_width)
-    if quality is None:
-        quality = SHRUNK_QUALITY if shrunk else FORCED_QUALITY
-    if max(new_height, new_width) > 65500:
-        raise DataError(f"{new_width} x {new_height} pixels are more than a JPEG can hold; ask for max_side")
-    grey = channels == 1
-    image = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(values),
-        quality=quality,
-        colorspace="GRAY" if grey else "RGB",
-        colorsubsampling="Gray" if grey else pixels.subsampling,
-    )
+    if raw:
+        image = np.broadcast_to(values, (new_height, new_width, 3)).tobytes()
+    else:
+        image = _encode(values, pixels.subsampling, quality or (SHRUNK_QUALITY if shrunk else FORCED_QUALITY))
     return Transcoded(
         image=image,
         height=new_height,
@@ -264,6 +264,19 @@ def _encode(pixels: _Pixels, max_side: int | None, quality: int | None) -> Trans
         reencoded=True,
         reason=pixels.reason,
     )
+
+
+def _encode(values: NDArray[np.uint8], subsampling: str, quality: int) -> bytes:
+    height, width, channels = values.shape
+    if max(height, width) > 65500:
+        raise DataError(f"{width} x {height} pixels are more than a JPEG can hold; ask for max_side")
+    image: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(values),
+        quality=quality,
+        colorspace="GRAY" if channels == 1 else "RGB",
+        colorsubsampling="Gray" if channels == 1 else subsampling,
+    )
+    return image
 
 
 def fitted_size(height: int, width: int, max_side: int) -> tuple[int, int]:

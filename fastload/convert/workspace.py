@@ -1,4 +1,4 @@
-"""The work folder of a conversion inside its destination: one writer, what is already done, and the clean end."""
+"""The work folder of a conversion, in or beside its destination: one writer, what is already done, the clean end."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ _LOCK_NAME: Final = "lock"
 
 
 class Workspace:
-    """The folder ``DST/.fastload-convert``.
+    """The folder ``DST/.fastload-convert``, or for a file that is to be written ``.DST.fastload-convert`` beside it.
 
     Args:
-        destination: Folder of the data set to be.
+        destination: The data set to be.
+        beside: Whether that is a file.
     """
 
-    def __init__(self, destination: str) -> None:
+    def __init__(self, destination: str, *, beside: bool = False) -> None:
         self.destination = destination
-        self.folder = os.path.join(destination, WORK_NAME)
+        parent, name = os.path.split(destination)
+        self.folder = os.path.join(parent, f".{name}{WORK_NAME}") if beside else os.path.join(destination, WORK_NAME)
+        self._beside = beside
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -91,6 +94,8 @@ class Workspace:
             )
 
     def _refuse_foreign_files(self) -> None:
+        if self._beside:  # convert.beton.finished has looked at what lies there
+            return
         others = sorted(set(os.listdir(self.destination)) - {WORK_NAME, "lost+found"})
         if others:
             self.remove_if_empty()
@@ -148,6 +153,6 @@ def _lock(descriptor: int, destination: str) -> None:
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
             raise DataError(
-                "another conversion is writing to this folder; wait for it or choose another folder", path=destination
+                "another conversion is writing here; wait for it or choose another destination", path=destination
             ) from error
         # A file system without locks: two conversions at once are the user's to avoid.

@@ -51,7 +51,7 @@ class Pages:
         return pointers
 
 
-def write_beton(path, fields, samples, page=PAGE):
+def write_beton(path, fields, samples, page=PAGE, reverse=True):
     """Writes a file.
 
     fields: (name, type code, bytes of arguments); samples: for each field an int, a float, bytes, or for an image
@@ -84,10 +84,11 @@ def write_beton(path, fields, samples, page=PAGE):
                 struct.pack_into("<d" if code == FLOAT else "<q", row, offset, packed)
         rows += row
     data = bytes(pages.data) + bytes(-len(pages.data) % page)
+    table = reversed(pages.table) if reverse else pages.table  # the order means nothing
     head = struct.pack("<HHIQQ", 2, len(fields), page, len(samples), pages.begin + len(data))
     for name, code, arguments in fields:
         head += struct.pack("<B16s1024s", code, name.encode(), arguments)
-    table = b"".join(struct.pack("<QQQ", *entry) for entry in reversed(pages.table))  # the order means nothing
+    table = b"".join(struct.pack("<QQQ", *entry) for entry in table)
     path.write_bytes((head + rows).ljust(pages.begin, b"\0") + data + table)
     return path
 
