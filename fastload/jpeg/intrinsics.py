@@ -132,6 +132,16 @@ def load_big_endian(_typing: Any, address: Any) -> Any:
 
 
 @intrinsic
+def add_atomically(_typing: Any, address: Any, value: Any) -> Any:
+    """int64 <- what was at an aligned address before ``value`` was added to it, in one step for all threads."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], I64.as_pointer()), args[1], "monotonic")
+
+    return types.int64(types.uint64, types.int64), emit
+
+
+@intrinsic
 def zero_64_bytes(_typing: Any, address: Any) -> Any:
     """64 zero bytes to an address."""
 

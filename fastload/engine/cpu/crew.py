@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from typing import Final
 
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
@@ -14,23 +13,17 @@ from fastload.engine.cpu.worker import Worker
 from fastload.errors import FastloadError
 from fastload.stats import Stats
 
-# Images that a thread takes at a time: few enough that all threads end a batch together, enough that the lock and the
-# statistics do not show (a slice of 8 is about 3 ms).
-MAX_SLICE: Final = 8
-
 
 class Crew:
-    """Threads that plan jobs and work on slices of them, first job first.
+    """Threads that plan jobs and work on them, first job first, as many on one job as come.
 
-    One lock guards the queue and every job. A thread that finds all slices of the first job taken plans the next
-    one, so that planning runs while others still work.
+    One lock guards the queue and every job.
     """
 
     def __init__(self, dataset: Dataset, output: Output, num_threads: int, stats: Stats) -> None:
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._dismissed = False
-        self._num_threads = num_threads
         workers = [Worker(dataset, output, stats) for _ in range(num_threads)]
         self._threads = [
             threading.Thread(target=self._serve, args=(worker,), name=f"fastload-cpu-{number}", daemon=False)
@@ -75,46 +68,52 @@ class Crew:
                 thread.join()
 
     def _serve(self, worker: Worker) -> None:
-        while (task := self._next_task()) is not None:
-            job, begin, end = task
+        while (job := self._next_job()) is not None:
             try:
                 if job.work is None:
                     self._plan(worker, job)
                 else:
-                    worker.run(job, begin, end)
+                    worker.run(job)
             except BaseException as error:
                 # Whatever broke belongs to the caller of result(): a thread has nobody else to tell.
                 self.stop(job, error)
             with self._changed:
                 job.in_flight -= 1
                 self._settle(job)
-            del task, job  # an idle thread holds no slot
+            del job  # an idle thread holds no slot
 
-    def _next_task(self) -> tuple[Job, int, int] | None:
+    def _next_job(self) -> Job | None:
         with self._changed:
             while not self._dismissed:
-                task = self._take()
-                if task is not None:
-                    return task
+                job = self._take()
+                if job is not None:
+                    return job
                 # The time limit is for a finalizer that ran in this very thread, just before it began to wait.
                 self._changed.wait(timeout=1.0)
         return None
 
-    def _take(self) -> tuple[Job, int, int] | None:
-        """The next thing to do: items begin to end of a job, or an unplanned job, which is to be planned."""
+    def _take(self) -> Job | None:
+        """The job to plan or to work on; None where there is nothing to do.
+
+        Usually the first one with items that nobody has taken. Where others are at it already, the one behind it is
+        planned first, so that nobody waits for that when the first is done.
+        """
+        chosen = None
         for job in self._queue:
-            if job.stopped:
+            if job.stopped or job.taken:
                 continue
             if job.work is None and job.in_flight == 0:
-                job.in_flight = 1
-                return job, 0, 0
-            if job.work is not None and job.next_item < job.work.count:
-                begin = job.next_item
-                size = max(1, min(MAX_SLICE, -(-job.work.count // self._num_threads)))
-                job.next_item = min(begin + size, job.work.count)
-                job.in_flight += 1
-                return job, begin, job.next_item
-        return None
+                chosen = job
+                break
+            if chosen is not None:
+                break
+            if job.work is not None:
+                chosen = job
+                if job.next_item[0] == 0:
+                    break
+        if chosen is not None:
+            chosen.in_flight += 1
+        return chosen
 
     def _plan(self, worker: Worker, job: Job) -> None:
         work = worker.plan(job)
@@ -131,8 +130,7 @@ class Crew:
 
     def _settle(self, job: Job) -> None:
         """Marks a job finished, and forgets it, once nothing of it is in flight and nothing is left to take."""
-        done = job.work is not None and job.next_item >= job.work.count
-        if job.in_flight == 0 and (job.stopped or done) and not job.finished.is_set():
+        if job.in_flight == 0 and (job.stopped or job.taken) and not job.finished.is_set():
             self._queue.remove(job)
             job.finished.set()
 

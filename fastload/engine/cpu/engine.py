@@ -13,8 +13,8 @@ from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Engine, Failure, Pending, Request
 from fastload.engine.cpu.crew import Crew
-from fastload.engine.cpu.job import SLICES, Job, check_slot
-from fastload.engine.cpu.warm_up import warm_up, warm_up_slice
+from fastload.engine.cpu.job import KERNEL_READS, Job, check_slot
+from fastload.engine.cpu.warm_up import warm_up, warm_up_items
 from fastload.errors import ConfigError, FastloadError
 from fastload.jpeg import decoder
 from fastload.processors import available_processors
@@ -50,8 +50,8 @@ class CpuEngine(Engine):
         with jit.compiling_beside("decoder", "from fastload.jpeg.decoder import warm_up; warm_up()"):
             jit.compile_once("cpu engine", warm_up)
         decoder.warm_up()
-        if SLICES:  # last, because it is made of the others
-            jit.compile_once("slice", warm_up_slice)
+        if KERNEL_READS:  # last, because it is made of the others
+            jit.compile_once("whole way", warm_up_items)
         self._output = output
         self._crew = Crew(dataset, output, num_workers, stats if stats is not None else Stats())
         # Threads know the crew, never the engine: so an abandoned engine is collected, and lets them go.

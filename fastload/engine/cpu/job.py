@@ -1,4 +1,4 @@
-"""A submitted request on its way through the threads: planned, cut into slices, finished or given up."""
+"""A submitted request on its way through the threads: planned, worked on, finished or given up."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure, Request
 from fastload.engine.cpu.decode import PROVEN
 from fastload.engine.cpu.kernels import system
+from fastload.engine.cpu.kernels.deliver import Items
 from fastload.engine.cpu.kernels.layout import PARAMETERS, STORAGE, Slot, flat_slot
-from fastload.engine.cpu.kernels.slice import Items
 from fastload.engine.cpu.region import find_regions
 from fastload.errors import ConfigError
 
 # Whether this machine runs the kernel that reads and decodes by itself.
-SLICES: Final = PROVEN and system.AVAILABLE
+KERNEL_READS: Final = PROVEN and system.AVAILABLE
 
 
 @dataclass(eq=False)
@@ -32,8 +32,8 @@ class Job:
         plan: The caller's planning function.
         images: The slot.
         work: The planned work, None before.
-        next_item: First item that no thread has taken.
-        in_flight: Threads that plan or work on a slice at this moment.
+        next_item: int64 (1,), first item that no thread has taken.
+        in_flight: Threads that plan it or work on it at this moment.
         stop: int64 (1,), 1 where no more work is to begin: cancelled, closed, or failed. Threads look at it between two
             images.
         error: What ``result()`` raises.
@@ -43,16 +43,31 @@ class Job:
     plan: Callable[[], Request]
     images: NDArray[Any]
     work: Work | None = None
-    next_item: int = 0
+    next_item: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
     in_flight: int = 0
     stop: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
     error: BaseException | None = None
     failures: list[Failure] = field(default_factory=list)
     finished: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def stopped(self) -> bool:
         return bool(self.stop[0])
+
+    @property
+    def taken(self) -> bool:
+        """Whether there is nothing left for another thread to take."""
+        return self.work is not None and int(self.next_item[0]) >= self.work.count
+
+    def take(self) -> int | None:
+        """The next item, for a thread that works in Python; None where there is nothing more to do."""
+        with self._lock:
+            if self.work is None or self.taken or self.stopped:
+                return None
+            item = int(self.next_item[0])
+            self.next_item[0] = item + 1
+            return item
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +81,7 @@ class Work:
         regions: int64 (n, 4), top, left, height and width of the source pixels that each item needs.
         items: The same for the kernel that reads by itself; None where the data set does not say where files are.
         memory: Keeps what ``items`` points to.
+        most_bytes, most_pixels: Of the files and the regions.
         slot: The slot as the kernels take it.
     """
 
@@ -75,6 +91,8 @@ class Work:
     regions: NDArray[np.int64]
     items: Items | None
     memory: object
+    most_bytes: int
+    most_pixels: int
     slot: Slot
 
     @property
@@ -92,9 +110,9 @@ def check_slot(images: NDArray[Any], output: Output) -> None:
         raise ConfigError("a slot must be C-contiguous, aligned and writeable: use numpy.empty or the loader's ring")
 
 
-def lay_out(request: Request, images: NDArray[Any], output: Output, dataset: Dataset) -> Work:
-    """Checks a planned request and arranges it for the kernels; ConfigError names what is wrong with it."""
-    draws, rows = request.draws, request.rows
+def lay_out(request: Request, job: Job, output: Output, dataset: Dataset) -> Work:
+    """Checks what was planned for a job and arranges it for the kernels; ConfigError names what is wrong with it."""
+    draws, rows, images = request.draws, request.rows, job.images
     count = len(rows)
     for name, array, shape, kind in (
         ("rows", rows, (count,), "i"),
@@ -117,9 +135,9 @@ def lay_out(request: Request, images: NDArray[Any], output: Output, dataset: Dat
     parameters[:, 8] = draws.flip
     ids, rows = (np.ascontiguousarray(numbers, np.int64) for numbers in (draws.ids, rows))
     regions = find_regions(parameters, output)
-    items, plan = None, dataset.plan_reads(ids) if SLICES else None
+    items, plan = None, dataset.plan_reads(ids) if KERNEL_READS else None
     if plan is not None:
-        items = Items(rows, parameters, regions, plan.reads, status=np.zeros(count, np.int64))
+        items = Items(rows, parameters, regions, plan.reads, np.zeros(count, np.uint8), job.next_item)
     return Work(
         ids=ids,
         rows=rows,
@@ -127,5 +145,7 @@ def lay_out(request: Request, images: NDArray[Any], output: Output, dataset: Dat
         regions=regions,
         items=items,
         memory=plan.memory if plan is not None else None,
+        most_bytes=int(plan.reads.size.max(initial=0)) if plan is not None else 0,
+        most_pixels=int((regions[:, 2] * regions[:, 3]).max(initial=0)),
         slot=flat_slot(images),
     )

@@ -8,9 +8,9 @@ import numpy as np
 
 from fastload.augment.parameters import Output
 from fastload.dataset.reads import Reads, pack_paths
+from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries
 from fastload.engine.cpu.kernels.layout import PARAMETERS, SLACK, Slot, flat_slot, make_constants, make_scratch
 from fastload.engine.cpu.kernels.resample import resample_image
-from fastload.engine.cpu.kernels.slice import Items, deliver_slice, find_entries
 from fastload.engine.cpu.workspace import Workspace
 
 _OUTPUT: Final = Output(
@@ -33,14 +33,16 @@ def warm_up() -> None:
     resample_image(pixels, 2, 2, 0, 0, 2, 2, parameters, constants, _slot(), 0, scratch)
 
 
-def warm_up_slice() -> None:
-    """A slice of one item, which cannot be read. Compiled or loaded first: the decoder and ``warm_up``."""
+def warm_up_items() -> None:
+    """One item, which cannot be read. Compiled or loaded first: the decoder and ``warm_up``."""
     zero, none = np.zeros(1, np.int64), np.full(1, -1, np.int64)
     path, paths = pack_paths([None])
     reads = Reads(none, path, paths, zero, zero, zero, np.zeros(1, np.uint8), np.zeros((1, 4), np.int64))
-    items = Items(zero, np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64), reads, zero.copy())
+    items = Items(
+        zero, np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64), reads, np.zeros(1, np.uint8), zero.copy()
+    )
     memory, constants = Workspace(_OUTPUT).memory(), make_constants(_OUTPUT)
-    deliver_slice(0, 1, items, constants, _slot(), memory, find_entries(), zero)
+    deliver_items(items, constants, _slot(), memory, find_entries(), zero)
 
 
 def _slot() -> Slot:

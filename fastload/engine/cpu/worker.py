@@ -1,9 +1,8 @@
-"""What one thread does: plan a job, or read, decode and resample a slice of it, and account for every image."""
+"""What one thread does: plan a job, or read, decode and resample its images, and account for every one."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -14,10 +13,10 @@ from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure
 from fastload.engine.cpu.decode import Decoded, decode, decode_whole
-from fastload.engine.cpu.job import SLICES, Job, Work, lay_out
+from fastload.engine.cpu.job import KERNEL_READS, Job, Work, lay_out
+from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries, read_tally
 from fastload.engine.cpu.kernels.layout import DONE, REGION_TOO_SMALL, make_constants
 from fastload.engine.cpu.kernels.resample import resample_image
-from fastload.engine.cpu.kernels.slice import COUNTS, DELIVERED, Items, deliver_slice, find_entries
 from fastload.engine.cpu.workspace import Workspace
 from fastload.errors import DataError
 from fastload.stats import Stats
@@ -25,7 +24,7 @@ from fastload.stats import Stats
 
 @dataclass
 class _Spent:
-    """What a slice took: seconds of each stage, and items, bytes and decoders."""
+    """What a thread's share of a job took: seconds of each stage, and items, bytes and decoders."""
 
     read: float = 0.0
     decode: float = 0.0
@@ -53,49 +52,53 @@ class Worker:
         self._stats = stats
         self._workspace = Workspace(output)
         self._constants = make_constants(output)
-        self._entries = find_entries() if SLICES else np.zeros(0, np.int64)
+        self._entries = find_entries() if KERNEL_READS else np.zeros(0, np.int64)
 
     def plan(self, job: Job) -> Work:
         """Calls the job's planning function and checks what it planned."""
         begin = perf_counter()
-        work = lay_out(job.plan(), job.images, self._output, self._dataset)
+        work = lay_out(job.plan(), job, self._output, self._dataset)
         self._stats.add("plan", perf_counter() - begin, work.count)
         return work
 
-    def run(self, job: Job, begin: int, end: int) -> None:
-        """Delivers items begin to end of a planned job; what cannot be delivered goes to ``job.failures``."""
+    def run(self, job: Job) -> None:
+        """Delivers items of a planned job until none is left; what cannot be delivered goes to ``job.failures``."""
         work = job.work
         assert work is not None
         spent = _Spent()
-        left: Iterable[int] = range(begin, end)
         if work.items is not None:
-            left = self._deliver_slice(work, work.items, begin, end, job.stop, spent)
-        for item in left:
-            if job.stopped:
-                break
-            spent.items += 1
-            try:
-                self._deliver(work, item, spent)
-            except (DataError, OSError) as error:
-                job.failures.append(self._failure(work, item, error))
+            self._workspace.reserve(work.most_bytes, work.most_pixels)
+            while left := self._deliver_items(work, work.items, job.stop, spent):
+                for item in left:
+                    self._try(job, work, item, spent)
+        else:
+            for item in iter(job.take, None):
+                self._try(job, work, item, spent)
         spent.add_to(self._stats)
 
-    def _deliver_slice(
-        self, work: Work, items: Items, begin: int, end: int, stop: NDArray[np.int64], spent: _Spent
-    ) -> list[int]:
-        """Delivers what the kernel can, and returns the items that it leaves."""
+    def _deliver_items(self, work: Work, items: Items, stop: NDArray[np.int64], spent: _Spent) -> list[int]:
+        """Delivers what the kernel can, and returns the items that it leaves: none once all have been taken."""
         memory = self._workspace.memory()
-        end = deliver_slice(begin, end, items, self._constants, work.slot, memory, self._entries, stop)
-        read, decode, resize, delivered, checked, num_bytes = memory.tally[:COUNTS].tolist()
-        spent.read, spent.decode, spent.resize = read * 1e-9, decode * 1e-9, resize * 1e-9
-        spent.items, spent.bytes, spent.decoders["fastload"] = delivered, num_bytes, delivered
-        if delivered == end - begin and not checked:
-            return []
-        done = items.status[begin:end] == DELIVERED
-        if checked:
-            self._dataset.note_checked(work.ids[begin:end][done & (items.reads.check[begin:end] != 0)])
-        left: list[int] = (np.flatnonzero(~done) + begin).tolist()
+        deliver_items(items, self._constants, work.slot, memory, self._entries, stop)
+        (read, decode, resize, delivered, checked, num_bytes, _), left = read_tally(memory.tally)
+        spent.read += read * 1e-9
+        spent.decode += decode * 1e-9
+        spent.resize += resize * 1e-9
+        spent.items += delivered
+        spent.bytes += num_bytes
+        spent.decoders["fastload"] += delivered
+        if checked:  # perhaps another thread's too, which does no harm
+            self._dataset.note_checked(work.ids[(items.delivered & items.reads.check) != 0])
         return left
+
+    def _try(self, job: Job, work: Work, item: int, spent: _Spent) -> None:
+        if job.stopped:
+            return
+        spent.items += 1
+        try:
+            self._deliver(work, item, spent)
+        except (DataError, OSError) as error:
+            job.failures.append(self._failure(work, item, error))
 
     def _deliver(self, work: Work, item: int, spent: _Spent) -> None:
         """Delivers one item with Python between the steps: any format, any size, and an error for what is wrong."""

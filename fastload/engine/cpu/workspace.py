@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.augment.parameters import Output
+from fastload.engine.cpu.kernels.deliver import TALLY, Memory
 from fastload.engine.cpu.kernels.layout import MAX_PIXELS, MAX_SIDE, SLACK, make_scratch
-from fastload.engine.cpu.kernels.slice import TALLY, Memory
 from fastload.errors import DataError
 from fastload.jpeg import workspace as jpeg_workspace
 
@@ -30,7 +30,7 @@ class Workspace:
         pixels: uint8, holds its decoded RGB pixels, height x width x 3, and at least SLACK bytes behind them.
         scratch: Memory of the resampling kernels.
         jpeg: Memory of our JPEG decoder.
-        tally: What the kernel that works on a slice did.
+        tally: What the kernel that works without Python did.
     """
 
     def __init__(self, output: Output) -> None:
@@ -41,23 +41,28 @@ class Workspace:
         self.jpeg: NDArray[np.int64] = jpeg_workspace.new_workspace(1024, 1 << 18)
 
     def memory(self) -> Memory:
-        """The same for the kernel that works on a slice."""
+        """The same for the kernel that works without Python."""
         return Memory(self.encoded, self.pixels, self.jpeg, self.scratch, self.tally)
+
+    def reserve(self, num_bytes: int, num_pixels: int) -> None:
+        """Room for files and regions of these sizes, as far as they are sensible: a kernel leaves what has none."""
+        if num_bytes < _JPEG_BYTES:
+            self.encoded = _grown(self.encoded, num_bytes + 1)
+            self.grow_jpeg(0, num_bytes)
+        if num_pixels <= MAX_PIXELS:
+            self.pixels = _grown(self.pixels, 3 * num_pixels + SLACK)
 
     def reserve_encoded(self, num_bytes: int) -> NDArray[np.uint8]:
         """A buffer for a file of ``num_bytes``; DataError beyond MAX_FILE_BYTES."""
         if num_bytes > MAX_FILE_BYTES:
             raise DataError(f"the file has {num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
-        if self.encoded.size < num_bytes:
-            self.encoded = np.empty(_rounded(num_bytes), np.uint8)
+        self.encoded = _grown(self.encoded, num_bytes)
         return self.encoded
 
     def reserve_pixels(self, height: int, width: int) -> NDArray[np.uint8]:
         """A buffer for an image; DataError before anything is allocated where its header asks for too much."""
         self.check_size(height, width)
-        needed = height * width * 3 + SLACK
-        if self.pixels.size < needed:
-            self.pixels = np.empty(_rounded(needed), np.uint8)
+        self.pixels = _grown(self.pixels, height * width * 3 + SLACK)
         return self.pixels
 
     def check_size(self, height: int, width: int) -> None:
@@ -81,6 +86,10 @@ class Workspace:
             return False
         self.jpeg = jpeg_workspace.new_workspace(max(width, has_width), _rounded(max(num_bytes, has_bytes)))
         return True
+
+
+def _grown(buffer: NDArray[np.uint8], num_bytes: int) -> NDArray[np.uint8]:
+    return buffer if buffer.size >= num_bytes else np.empty(_rounded(num_bytes), np.uint8)
 
 
 def _rounded(num_bytes: int) -> int:

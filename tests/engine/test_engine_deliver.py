@@ -11,17 +11,15 @@ import pytest
 import fastload as fl
 from fastload.dataset import ImageFolderDataset, open_dataset
 from fastload.engine.cpu import CpuEngine
-from fastload.engine.cpu.job import SLICES, lay_out
-from fastload.engine.cpu.kernels.layout import make_constants
-from fastload.engine.cpu.kernels.slice import DELIVERED, deliver_slice, find_entries
-from fastload.engine.cpu.workspace import Workspace
+from fastload.engine.cpu.job import KERNEL_READS, Job, lay_out
+from fastload.engine.cpu.worker import Worker
 from fastload.jit import kernel
 from fastload.jpeg.intrinsics import address_of
 from fastload.jpeg.seek_lookup import CRC_SCRATCH, crc32, find_index
 from fastload.stats import Stats
 from tests.engine.helpers import DiskDataset, jpeg, make_output, make_slot, picture, whole_images
 
-pytestmark = pytest.mark.skipif(not SLICES, reason="no such kernel on this machine")
+pytestmark = pytest.mark.skipif(not KERNEL_READS, reason="no such kernel on this machine")
 
 COUNT = 20
 
@@ -197,18 +195,32 @@ def test_a_class_that_reads_in_its_own_way_is_asked_for_every_image(photos):
 def test_the_kernel_stops_between_two_images():
     count, output = 20_000, make_output((4, 4))
     dataset = DiskDataset([jpeg(picture(60, 80))])
-    stop, slot = np.zeros(1, np.int64), make_slot(count, output)
-    work = lay_out(whole_images(dataset, output, ids=[0] * count)(), slot, output, dataset)
-    workspace = Workspace(output)
-    workspace.reserve_encoded(1 << 20)
-    workspace.reserve_pixels(100, 100)
+    plan, slot = whole_images(dataset, output, ids=[0] * count), make_slot(count, output)
+    job = Job(plan, slot)
     CpuEngine(dataset, output, num_workers=1).close()  # compiles
-    arguments = (work.items, make_constants(output), work.slot, workspace.memory(), find_entries(), stop)
-    timer = threading.Timer(0.1, stop.fill, [1])
+    job.work = lay_out(plan(), job, output, dataset)
+    worker = Worker(dataset, output, Stats())
+    timer = threading.Timer(0.1, job.stop.fill, [1])
     timer.start()
-    reached = deliver_slice(0, count, *arguments)
+    worker.run(job)
     timer.join()
+    reached = int(job.next_item[0])
     assert 0 < reached < count, "a timer cannot run while a kernel holds the interpreter's lock"
-    assert (work.items.status[:reached] == DELIVERED).all()
+    assert job.work.items.delivered[:reached].all()
     assert (slot[reached:] == 0xA5).all()
-    assert deliver_slice(0, count, *arguments) == 0
+    worker.run(job)
+    assert job.next_item[0] == reached
+
+
+def test_threads_share_the_items_of_one_batch():
+    """Each item is taken once, by whichever thread comes first."""
+    files = [jpeg(picture(20 + i, 30, seed=i)) if i % 3 else b"not an image" for i in range(60)]
+    dataset, output, stats = DiskDataset(files), make_output((16, 16)), Stats()
+    dataset.sizes = lambda ids: np.array([(20 + i, 30) for i in ids], np.int32)
+    engine = CpuEngine(dataset, output, num_workers=5, stats=stats)
+    for _ in range(20):
+        failures = engine.submit(whole_images(dataset, output), make_slot(60, output)).result()
+        assert [failure.sample_id for failure in failures] == list(range(0, 60, 3))
+    engine.close()
+    assert stats.counts()["decoder.fastload"] == 20 * 40
+    assert sorted(dataset.reads) == sorted(20 * list(range(0, 60, 3)))

@@ -1,4 +1,7 @@
-"""One call for a slice of a batch, without the interpreter: images are read, decoded and resampled into their rows.
+"""One call for a thread's share of a batch, without the interpreter: images are read, decoded and resampled.
+
+Threads take the items of a batch one by one, from a counter that they share, so that each needs the interpreter's lock
+once for a batch, and none waits for another at its end.
 
 What the kernel cannot finish it leaves: damaged files, formats and JPEGs that are not for our decoder, memory that has
 to grow. worker.py then does the image by itself, and finds the words for what is wrong with it.
@@ -17,18 +20,19 @@ from fastload.engine.cpu.kernels.layout import DONE, MAX_PIXELS, SLACK, Constant
 from fastload.engine.cpu.kernels.resample import resample_image
 from fastload.jit import calls, entry, inlined, kernel
 from fastload.jpeg import seek_lookup
-from fastload.jpeg.intrinsics import Word, address_of, move
+from fastload.jpeg.intrinsics import Word, add_atomically, address_of, move
 from fastload.jpeg.rectangle import decode_rectangle
 from fastload.jpeg.status import OK
 from fastload.jpeg.workspace import IMAGE_HEIGHT, IMAGE_WIDTH
 
-# What becomes of an item.
-LEFT, DELIVERED = 0, 1
+# A thread returns to Python when it has left so many items: few, so that the others take their share of the work.
+MOST_LEFT: Final = 8
 
-# Words of a tally (int64): what a call did, and behind it memory for the clock and for checksums.
-READ_NS, DECODE_NS, RESIZE_NS, NUM_DELIVERED, NUM_CHECKED, NUM_BYTES = 0, 1, 2, 3, 4, 5
-COUNTS: Final = 6
-_CLOCK: Final = 8 * COUNTS
+# Words of a tally (int64): what a call did, the items that it left, memory for the clock and for checksums.
+READ_NS, DECODE_NS, RESIZE_NS, NUM_DELIVERED, NUM_CHECKED, NUM_BYTES, NUM_LEFT = 0, 1, 2, 3, 4, 5, 6
+COUNTS: Final = 7
+_LEFT: Final = COUNTS
+_CLOCK: Final = 8 * (_LEFT + MOST_LEFT)
 _CRC: Final = _CLOCK + system.CLOCK_SCRATCH
 TALLY: Final = (_CRC + seek_lookup.CRC_SCRATCH) // 8
 
@@ -41,14 +45,16 @@ class Items(NamedTuple):
         parameters: float64 (n, PARAMETERS).
         regions: int64 (n, 4), top, left, height and width of the source pixels that are needed.
         reads: Where the files are.
-        status: int64 (n,), LEFT or DELIVERED; written by the kernel.
+        delivered: uint8 (n,), 1 where the kernel has delivered an item; written by it.
+        next_item: int64 (1,), the first item that no thread has taken; counted by the kernel.
     """
 
     rows: NDArray[np.int64]
     parameters: NDArray[np.float64]
     regions: NDArray[np.int64]
     reads: Reads
-    status: NDArray[np.int64]
+    delivered: NDArray[np.uint8]
+    next_item: NDArray[np.int64]
 
 
 class Memory(NamedTuple):
@@ -130,27 +136,21 @@ def _resample(
 
 
 @kernel
-def deliver_slice(
-    begin: int,
-    end: int,
-    items: Items,
-    constants: Constants,
-    slot: Slot,
-    memory: Memory,
-    entries: NDArray[np.int64],
-    stop: NDArray[np.int64],
-) -> int:
-    """Delivers items begin to end, and says of each whether it did; returns the item behind the last one looked at.
+def deliver_items(
+    items: Items, constants: Constants, slot: Slot, memory: Memory, entries: NDArray[np.int64], stop: NDArray[np.int64]
+) -> None:
+    """Takes items and delivers them until none is left, MOST_LEFT could not be delivered, or ``stop[0]`` is not 0.
 
-    That is less than ``end`` where ``stop[0]`` became 1 meanwhile. ``entries`` is what ``find_entries`` says.
+    ``entries`` is what ``find_entries`` says; ``memory.tally`` tells what was done (see ``read_tally``).
     """
     tally = memory.tally
     tally[:COUNTS] = 0
     clock = move(address_of(tally), _CLOCK)
-    for item in range(begin, end):
-        if stop[0] != 0:
-            return item
-        items.status[item] = LEFT
+    counter = address_of(items.next_item)
+    while stop[0] == 0 and tally[NUM_LEFT] < MOST_LEFT:
+        item = add_atomically(counter, 1)
+        if item >= items.rows.size:
+            break
         started = system.clock_ns(clock)
         good = _read(item, items.reads, memory)
         read = system.clock_ns(clock)
@@ -163,8 +163,16 @@ def deliver_slice(
                 good = _resample(item, items, constants, slot, memory, entries)
                 tally[RESIZE_NS] += system.clock_ns(clock) - decoded
         if good:
-            items.status[item] = DELIVERED
+            items.delivered[item] = 1
             tally[NUM_DELIVERED] += 1
             tally[NUM_CHECKED] += items.reads.check[item]
             tally[NUM_BYTES] += items.reads.size[item]
-    return end
+        else:
+            tally[_LEFT + tally[NUM_LEFT]] = item
+            tally[NUM_LEFT] += 1
+
+
+def read_tally(tally: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """The first COUNTS words, and the items that were left."""
+    counts: list[int] = tally[:COUNTS].tolist()
+    return counts, tally[_LEFT : _LEFT + counts[NUM_LEFT]].tolist()
