@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -19,9 +21,10 @@ from torchvision.transforms import RandomResizedCrop
 from benchmarks.harness.datasets import Corpus
 from benchmarks.harness.pipelines import MEAN, STD
 from fastload import transforms as T
-from fastload.augment import compile_plan
+from fastload.augment import Output, compile_plan
+from fastload.batch import as_tensor
 from fastload.dataset import Dataset, open_dataset
-from fastload.engine.cpu.kernels.layout import DONE, SLACK, flat_slot, make_constants, make_scratch
+from fastload.engine.cpu.kernels.layout import DONE, SLACK, STORAGE, flat_slot, make_constants, make_scratch
 from fastload.engine.cpu.kernels.resample import resample_image
 from fastload.order import GlobalOrder
 
@@ -192,6 +195,43 @@ def test_decode_fastload(
         assert np.array_equal(ours(i, rectangles[i], indexed), pixels[i][top : top + height, left : left + width])
 
 
+@pytest.mark.parametrize("stage", ["tables", "tables and entropy", "transform", "upsampling and colour"])
+def test_decode_stage(
+    benchmark: BenchmarkFixture, jpegs: list[bytes], pixels: list[NDArray[np.uint8]], crops: Any, stage: str
+) -> None:
+    """One stage of our decoder, with a seek index, over random crops."""
+    from benchmarks.harness import stages
+    from fastload.jpeg.decoder import build_index
+    from fastload.jpeg.status import OK
+    from fastload.jpeg.workspace import new_workspace
+
+    code = ["tables", "tables and entropy", "transform", "upsampling and colour"].index(stage)
+    # Entropy decoding alone leaves coefficients behind, so that the check has a workspace of its own.
+    work, other = (new_workspace(1 << 13, max(map(len, jpegs))) for _ in range(2))
+    out = np.empty(1 << 25, np.uint8)
+    images = []
+    for jpeg, image, box in zip(jpegs, pixels, crops.box.astype(int).tolist(), strict=True):
+        index = np.frombuffer(build_index(jpeg), np.uint8)
+        if index.size:
+            source, notes = np.frombuffer(jpeg, np.uint8), stages.notes_room(*image.shape[:2])
+            # What fits into one strip of MCUs can go through the stages one after the other.
+            top, left, height, width = box[0], box[1], min(box[2], 8), box[3]
+            for each in range(4):
+                status = stages.run_decode_stage(each, source, index, (top, left, height, width), out, other, notes)
+                assert status == OK
+            expected = image[top : top + height, left : left + width]
+            assert np.array_equal(out[: expected.size], expected.reshape(-1))
+            images.append((source, index, tuple(box), out, work, notes))
+            assert stages.run_decode_stage(stages.ENTROPY, *images[-1]) == OK
+    assert len(images) > 0.9 * len(jpegs)
+
+    def run() -> None:
+        for image in images:
+            stages.run_decode_stage(code, *image)
+
+    _measure(benchmark, "decode crop, by stage", run, items=len(images), unit="image")
+
+
 def test_build_index(benchmark: BenchmarkFixture, jpegs: list[bytes]) -> None:
     """The seek index of each photograph; done once, by convert or in a first epoch."""
     from fastload.jpeg.decoder import build_index
@@ -201,12 +241,61 @@ def test_build_index(benchmark: BenchmarkFixture, jpegs: list[bytes]) -> None:
     assert sum(map(bool, made)) > 0.9 * len(made)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
-def test_resize(benchmark: BenchmarkFixture, pixels: list[NDArray[np.uint8]], crops: Any, dtype: Any) -> None:
-    """Crop, antialiased resize, flip, normalise and store as the CPU engine does: one call per image."""
+def _output(dtype: Any, memory_format: Any, interpolation: str = "bilinear") -> Output:
     normalise = () if dtype == "uint8" else (T.ToDtype(dtype, scale=True), T.Normalize(MEAN, STD))
-    output = compile_plan([*_RANDOM_CROP, *normalise]).output
-    images = np.zeros((_BATCH, 224, 224, 3), dtype)  # a whole batch, so that stores miss the cache as in life
+    output = compile_plan([T.RandomResizedCrop(224, interpolation=interpolation), *normalise]).output
+    return dataclasses.replace(output, memory_format=memory_format)
+
+
+_DTYPES = ["uint8", "float16", "bfloat16", "float32"]
+_FORMATS = ["channels_last", "contiguous"]
+
+
+@pytest.mark.parametrize("dtype", _DTYPES)
+@pytest.mark.parametrize("memory_format", _FORMATS)
+def test_store(benchmark: BenchmarkFixture, dtype: Any, memory_format: Any) -> None:
+    """The last pass alone: grey levels from the cache, normalised, to a slot that is in no cache."""
+    from benchmarks.harness.stages import store_image
+
+    output = _output(dtype, memory_format)
+    images = np.zeros((_BATCH, *output.shape), STORAGE[output.dtype])
+    slot, constants, scratch = flat_slot(images), make_constants(output), make_scratch(output)
+    levels = np.random.default_rng(0).integers(0, 256, (224, 3, 32), dtype=np.uint8)
+    scratch.resampled[:] = levels.reshape(-1)
+    rows = itertools.cycle(range(_BATCH))
+
+    def store() -> None:
+        for _ in range(_IMAGES):
+            store_image(constants, slot, next(rows), scratch)
+
+    _measure(benchmark, "store", store, items=_IMAGES, unit="image")
+    values = torch.from_numpy(levels).float() * torch.tensor(output.scale)[:, None] + torch.tensor(output.bias)[:, None]
+    stored = as_tensor(images[:1], output.dtype)
+    planar = stored if memory_format == "contiguous" else stored.permute(0, 3, 1, 2)
+    assert torch.equal(planar[0, :, :32], values.permute(1, 2, 0).to(stored.dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "memory_format", "interpolation"),
+    [
+        *((dtype, memory_format, "bilinear") for dtype in _DTYPES for memory_format in _FORMATS),
+        ("uint8", "channels_last", "box"),
+        ("uint8", "channels_last", "area"),
+        ("uint8", "channels_last", "bicubic"),
+    ],
+)
+def test_resize(
+    benchmark: BenchmarkFixture,
+    pixels: list[NDArray[np.uint8]],
+    crops: Any,
+    dtype: Any,
+    memory_format: Any,
+    interpolation: str,
+) -> None:
+    """Crop, antialiased resize, flip, normalise and store as the CPU engine does: one call per image."""
+    output = _output(dtype, memory_format, interpolation)
+    # A whole batch, so that stores miss the cache as in life.
+    images = np.zeros((_BATCH, *output.shape), STORAGE[output.dtype])
     slot, constants, scratch = flat_slot(images), make_constants(output), make_scratch(output)
     padded = [np.concatenate([image.reshape(-1), np.zeros(SLACK, np.uint8)]) for image in pixels]
     parameters = np.concatenate([crops.box, crops.grid, crops.window[:, :2], crops.flip[:, None]], axis=1)
@@ -223,16 +312,17 @@ def test_resize(benchmark: BenchmarkFixture, pixels: list[NDArray[np.uint8]], cr
         return int(status)
 
     assert _measure(benchmark, "resize and store", resize, items=len(pixels), unit="image") == DONE
-    if dtype == "uint8":
-        differences = [np.abs(images[i].astype(int) - _by_pillow(pixels[i], crops, i)).max() for i in range(8)]
-        assert max(differences) <= 1
+    if dtype == "uint8" and interpolation in ("bilinear", "box"):
+        shown = images if memory_format == "channels_last" else images.transpose(0, 2, 3, 1)
+        pairs = ((shown[i].astype(int), _by_pillow(pixels[i], crops, i, interpolation)) for i in range(8))
+        assert max(np.abs(ours - pillows).max() for ours, pillows in pairs) <= 1
 
 
-def _by_pillow(image: NDArray[np.uint8], crops: Any, i: int) -> NDArray[np.int64]:
+def _by_pillow(image: NDArray[np.uint8], crops: Any, i: int, interpolation: str) -> NDArray[np.int64]:
     top, left, height, width = crops.box[i].astype(int)
     # Cut first: with box= Pillow's filter reaches over the edge of the crop, torchvision's and ours does not.
     crop = Image.fromarray(image[top : top + height, left : left + width])
-    resized = crop.resize((224, 224), Image.Resampling.BILINEAR)
+    resized = crop.resize((224, 224), Image.Resampling[interpolation.upper()])
     return np.asarray(resized)[:, ::-1] if crops.flip[i] else np.asarray(resized)
 
 

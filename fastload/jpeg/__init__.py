@@ -28,4 +28,18 @@ The pixels are libjpeg-turbo's, bit for bit (islow transform, "fancy" upsampling
 
 The journey of a byte: header -> tables -> bits -> entropy (index or sequence say where to begin) -> idct -> color;
 pixels and rectangle hold the stages together, workspace is the memory that all of them work in.
+
+Why there is no faster decoding that is merely close. 393 ImageNet files, microseconds an image: the tables of a random
+crop take 17, entropy decoding 180, the transform 56, colour 30, resizing to 224 (160) takes 75 (55), and the whole
+pipeline 393 for training at 224, 378 at 160, 498 for Resize(256) + CenterCrop(224). What could be left out of that:
+
+- Planes resized before colour conversion, no interpolated chroma (a working prototype): 53 us (at 160: 30, evaluation:
+  39) less for files with 4:2:0, a fifth of ImageNet's, nothing for 4:4:4, most of the others: 3, 1 and 2 %. Against the
+  exact pixels 0.3 grey levels on average, 34 at most.
+- A transform of 4 x 4, 2 x 2 or 1 x 1 where the crop is that much larger (3, 18 and 5 % of the crops): if it took its
+  share of the time exactly, 2, 11 and 3 %; 0.8 to 1.5 grey levels on those crops, 57 at most (libjpeg-turbo's).
+- A transform of any n x n (47, 76 and 90 % of the crops): in the same way at most 10, 17 and 12 %; 1.3 grey levels.
+
+Entropy decoding, half of it all, is left as it is by each of them. The bar was 15 % in fact; only the last comes near,
+at 160 pixels and before its own costs. For photographs of many megapixels the sums would be others.
 """

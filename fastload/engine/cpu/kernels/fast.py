@@ -193,7 +193,8 @@ def resample_fast(
         row = min(block, rows - BLOCK_ROWS)
         _mix_block(source, region_width * 3, used, row, rows, taps_y, s)
         first = start + ((y0 + row) * numbers[OUT_WIDTH] + x0) * numbers[PIXEL_STEP]
-        _finish_block(columns, taps_x, first, constants, slot, s)
+        _mix_and_ask(columns, taps_x, first, constants, slot, s)
+        store_block(columns, first, constants, slot, s)
     return True
 
 
@@ -215,21 +216,24 @@ def _mix_block(source: int, stride: int, used: int, row: int, rows: int, taps: i
 
 
 @jit.inlined
-def _finish_block(count: int, taps: int, start: int, constants: Constants, slot: Slot, s: Scratch) -> None:
-    """``s.columns`` to ``count`` output columns of BLOCK_ROWS rows in the slot, from value ``start`` on."""
+def _target(start: int, constants: Constants, slot: Slot) -> tuple[int, int]:
+    """Address of value ``start`` of the slot, and the bytes of a value."""
+    kind = constants.numbers[KIND]
+    if kind == KIND_UINT8:
+        return np.int64(slot.bytes1.ctypes.data) + start, 1
+    if kind == KIND_FLOAT32:
+        return np.int64(slot.bytes4.ctypes.data) + 4 * start, 4
+    return np.int64(slot.bytes2.ctypes.data) + 2 * start, 2
+
+
+@jit.inlined
+def _mix_and_ask(count: int, taps: int, start: int, constants: Constants, slot: Slot, s: Scratch) -> None:
+    """``s.columns`` to ``count`` output columns of BLOCK_ROWS rows in ``s.resampled``, bound for value ``start``."""
     columns, resampled = np.int64(s.columns.ctypes.data), np.int64(s.resampled.ctypes.data)
     weights = np.int64(s.fast_weights_x.ctypes.data)
     numbers = constants.numbers
-    kind, planar = numbers[KIND], numbers[PIXEL_STEP] == 1
-    if kind == KIND_UINT8:
-        target, size = np.int64(slot.bytes1.ctypes.data), 1
-    elif kind == KIND_FLOAT32:
-        target, size = np.int64(slot.bytes4.ctypes.data), 4
-    else:
-        target, size = np.int64(slot.bytes2.ctypes.data), 2
-    target += size * start
-    row_bytes = size * numbers[PIXEL_STEP] * numbers[OUT_WIDTH]
-    planes, plane_bytes = (3, size * numbers[CHANNEL_STEP]) if planar else (1, 0)
+    target, size = _target(start, constants, slot)
+    planes, plane_bytes = (3, size * numbers[CHANNEL_STEP]) if numbers[PIXEL_STEP] == 1 else (1, 0)
     asked_bytes = BLOCK_ROWS * size * numbers[PIXEL_STEP]
     for i in range(count):
         # The slot is in no cache: its lines are asked for while there is arithmetic to do (4% of the whole).
@@ -243,10 +247,20 @@ def _finish_block(count: int, taps: int, start: int, constants: Constants, slot:
             taps,
             resampled + i * 3 * BLOCK_ROWS,
         )
+
+
+@jit.inlined
+def store_block(count: int, start: int, constants: Constants, slot: Slot, s: Scratch) -> None:
+    """``count`` columns of BLOCK_ROWS rows from ``s.resampled`` to the slot, from value ``start`` on."""
+    numbers = constants.numbers
+    kind, planar = numbers[KIND], numbers[PIXEL_STEP] == 1
+    target, size = _target(start, constants, slot)
+    row_bytes = size * numbers[PIXEL_STEP] * numbers[OUT_WIDTH]
+    resampled = np.int64(s.resampled.ctypes.data)
     scale, bias = np.int64(constants.scale.ctypes.data), np.int64(constants.bias.ctypes.data)
     # Three times sixteen values are sixteen pixels: those of one channel each, or a third of each row of them.
     source_step, source_part = (3 * BLOCK_ROWS, BLOCK_ROWS) if planar else (BLOCK_ROWS, 16 * BLOCK_ROWS)
-    target_part = plane_bytes if planar else 16 * size
+    target_part = size * numbers[CHANNEL_STEP] if planar else 16 * size
     # One loop, for LLVM would write a loop over the three out in full.
     for piece in range(3 * ((count + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS)):
         # As with rows, the last sixteen columns may repeat some of those before.
