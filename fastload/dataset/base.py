@@ -42,12 +42,14 @@ class Dataset(ABC):
         classes: Name of each class, in label order; empty where it has none.
         schema: Type of each field, as in dataset.json: ``{"image": "image", "label": "label"}``.
         fingerprint: Hex digest that changes whenever samples, their order or their bytes change.
+        proven: Whether every image was decoded when the data set was made, and its bytes have checksums since.
     """
 
     path: str
     classes: tuple[str, ...]
     schema: Mapping[str, str]
     fingerprint: str
+    proven: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -45,6 +45,20 @@ class Failure:
     reason: str
 
 
+class OpenSlot:
+    """A slot without memory, for an engine that leaves its images where it made them (on a device).
+
+    Attributes:
+        images: None before; then rows x height x width x 3, for ``torch.from_dlpack``. bfloat16 comes as float32:
+            not every engine has it.
+    """
+
+    __slots__ = ("images",)
+
+    def __init__(self) -> None:
+        self.images: Any = None
+
+
 class Pending(Protocol):
     """A request that an engine works on."""
 
@@ -64,13 +78,13 @@ class Engine(ABC):
     """Turns requests into pixels. Owns no order and no randomness; one per Loader.
 
     The slot's image array is what ``Output`` says: rows x ``Output.shape`` (NHWC or NCHW), C-contiguous, of uint8,
-    float16, float32, or uint16 holding bfloat16 bits.
+    float16, float32, or uint16 holding bfloat16 bits. An engine on a device takes an OpenSlot in its place.
     """
 
     name: str
 
     @abstractmethod
-    def submit(self, plan: Callable[[], Request], images: NDArray[Any]) -> Pending:
+    def submit(self, plan: Callable[[], Request], images: NDArray[Any] | OpenSlot) -> Pending:
         """Starts work on one slot and returns at once.
 
         ``plan`` is called exactly once, in one of the engine's threads (it may read image headers); requests are

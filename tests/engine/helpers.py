@@ -12,7 +12,7 @@ from fastload.augment.parameters import Draws, Output
 from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.reads import ReadPlan, Reads, pack_paths
 from fastload.engine.base import Request
-from fastload.engine.cpu.kernels.layout import STORAGE
+from fastload.engine.requests import STORAGE
 from fastload.errors import DataError
 
 ONE, ZERO = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)

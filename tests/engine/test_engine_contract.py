@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 
 from fastload.engine.base import Request
 from fastload.engine.cpu import CpuEngine
+from fastload.engine.dali import DaliEngine
 from fastload.errors import ConfigError, FastloadError
 from fastload.stats import Stats
 from tests.engine.helpers import (
@@ -29,7 +30,9 @@ from tests.engine.helpers import (
     whole_images,
 )
 
-ENGINES = {"cpu": CpuEngine}
+ENGINES = {"cpu": CpuEngine, "dali": DaliEngine}
+DECODERS = {"cpu": "decoder.fastload", "dali": "decoder.dali"}
+STAGES = {"cpu": ("plan", "read", "decode", "resize"), "dali": ("plan", "read", "decode")}
 
 
 @pytest.fixture(params=sorted(ENGINES))
@@ -41,6 +44,7 @@ def make_engine(request):
         made.append(engine)
         return engine
 
+    make.name = request.param
     yield make
     for engine in made:
         engine.close()
@@ -60,6 +64,16 @@ def make_dataset(request):
         dataset.close()
 
 
+def assert_like_pillow(make_engine, image, reference, step=1.0):
+    """Within one grey level (of size ``step``); with DALI not so in the outermost rows and columns, see DaliEngine."""
+    difference = np.abs(image.astype(np.float64) - reference) / step
+    if make_engine.name == "dali":
+        assert difference.mean() <= 0.5
+        assert difference.max() <= 24
+        difference = difference[1:-1, 1:-1]
+    assert difference.max() <= 1.01
+
+
 @pytest.fixture(scope="module")
 def files():
     return [jpeg(picture(60 + 7 * i, 80 + 5 * i, seed=i), quality=90) for i in range(20)]
@@ -74,7 +88,7 @@ def test_each_row_holds_the_sample_that_was_asked_for(make_engine, make_dataset,
     assert make_engine(dataset, output).submit(plan, slot).result() == ()
     for item, (sample, row) in enumerate(zip(ids, rows, strict=True)):
         reference = pillow_reference(decoded(files[sample]), plan().draws, item, output)
-        assert np.abs(slot[row].astype(int) - reference).max() <= 1
+        assert_like_pillow(make_engine, slot[row], reference)
     np.testing.assert_array_equal(slot[[3, 5, 7]], untouched)
 
 
@@ -91,7 +105,10 @@ def test_stored_values_are_scaled_and_rounded_once(make_engine, make_dataset, fi
     values = torch.from_numpy(grey).to(torch.float32) * torch.tensor(SCALE) + torch.tensor(BIAS)
     expected = values.to({"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}[dtype])
     ours = torch.from_numpy(slot.view(np.int16) if dtype == "bfloat16" else slot)
-    torch.testing.assert_close(ours.view(torch.bfloat16) if dtype == "bfloat16" else ours, expected, rtol=0, atol=0)
+    ours = ours.view(torch.bfloat16) if dtype == "bfloat16" else ours
+    # DALI subtracts and multiplies where the CPU engine multiplies and adds: a last bit of float32 may differ.
+    tolerance = {} if make_engine.name == "dali" else {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(ours, expected, **tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32"])
@@ -132,7 +149,7 @@ def test_a_whole_pipeline_equals_torchvision(make_engine, make_dataset, files):
         image = v2.functional.resized_crop(image, top, left, height, width, [64, 64], antialias=True)
         image = v2.functional.horizontal_flip(image) if plan_draws.flip[row] else image
         expected = normalise(v2.functional.to_dtype(image, torch.float32, scale=True)).permute(1, 2, 0).numpy()
-        assert np.abs(slot[row] - expected).max() <= 1.01 * max(SCALE)
+        assert_like_pillow(make_engine, slot[row], expected, step=max(SCALE))
 
 
 def test_failures_are_named_and_leave_the_others_alone(make_engine, make_dataset, files):
@@ -150,8 +167,8 @@ def test_failures_are_named_and_leave_the_others_alone(make_engine, make_dataset
     assert failures[3].reason == "it does not match its checksum"
     for sample in (0, 1, 3, 4, 5):
         reference = pillow_reference(decoded(files[sample]), draws, sample, output)
-        assert np.abs(slot[8 - sample].astype(int) - reference).max() <= 1
-    assert stats.counts()["decoder.fastload"] == 5
+        assert_like_pillow(make_engine, slot[8 - sample], reference)
+    assert stats.counts()[DECODERS[make_engine.name]] == 5
     assert stats.spans()["read"].items == 9
 
 
@@ -288,7 +305,7 @@ def test_close_ends_every_thread_and_may_be_repeated(make_engine, files):
     dataset, output = MemoryDataset(files), make_output()
     before = threading.active_count()
     engine = make_engine(dataset, output, num_workers=3)
-    assert threading.active_count() == before + 3
+    assert threading.active_count() > before
     pending = [engine.submit(whole_images(dataset, output), make_slot(20, output)) for _ in range(20)]
     engine.close()
     engine.close()
@@ -299,21 +316,23 @@ def test_close_ends_every_thread_and_may_be_repeated(make_engine, files):
         engine.submit(whole_images(dataset, output), make_slot(20, output))
 
 
-def test_abandoned_engines_leave_no_threads(files):
+@pytest.mark.parametrize("name", sorted(ENGINES))
+def test_abandoned_engines_leave_no_threads(name, files):
     dataset, output = MemoryDataset(files), make_output()
     gc.collect()
     before = threading.active_count()
-    for _ in range(10):
-        engine = CpuEngine(dataset, output, num_workers=2, stats=Stats())
+    for _ in range(10 if name == "cpu" else 2):
+        engine = ENGINES[name](dataset, output, num_workers=2, stats=Stats())
         pending = engine.submit(whole_images(dataset, output), make_slot(20, output))
     assert pending.result() == (), "a pending batch keeps its engine at work"
     del engine, pending
     assert eventually(lambda: threading.active_count() == before), threads_of_engines()
 
 
-def test_an_engine_that_only_its_batch_holds_still_delivers(files):
+@pytest.mark.parametrize("name", sorted(ENGINES))
+def test_an_engine_that_only_its_batch_holds_still_delivers(name, files):
     dataset, output = MemoryDataset(files), make_output()
-    pending = CpuEngine(dataset, output, num_workers=1, stats=Stats()).submit(
+    pending = ENGINES[name](dataset, output, num_workers=1, stats=Stats()).submit(
         whole_images(dataset, output), make_slot(20, output)
     )
     assert pending.result() == ()
@@ -323,13 +342,12 @@ def test_spans_and_counters_name_every_stage(make_engine, make_dataset, files):
     dataset, output, stats = make_dataset(files), make_output(), Stats()
     make_engine(dataset, output, stats=stats).submit(whole_images(dataset, output), make_slot(20, output)).result()
     spans = stats.spans()
-    assert {stage: span.items for stage, span in spans.items()} == dict.fromkeys(
-        ("plan", "read", "decode", "resize"), 20
-    )
+    assert {stage: span.items for stage, span in spans.items()} == dict.fromkeys(STAGES[make_engine.name], 20)
     assert all(span.seconds > 0 for span in spans.values())
-    assert stats.counts() == {"bytes.read": sum(map(len, files)), "decoder.fastload": 20}
+    assert stats.counts() == {"bytes.read": sum(map(len, files)), DECODERS[make_engine.name]: 20}
 
 
+@pytest.mark.parametrize("engine", ENGINES.values())
 @pytest.mark.parametrize(
     "change",
     [
@@ -339,10 +357,10 @@ def test_spans_and_counters_name_every_stage(make_engine, make_dataset, files):
         {"dtype": "float32", "scale": (float("nan"), 1.0, 1.0)},
     ],
 )
-def test_an_output_that_cannot_be_is_refused(files, change):
+def test_an_output_that_cannot_be_is_refused(files, engine, change):
     import dataclasses
 
     with pytest.raises(ConfigError):
-        CpuEngine(MemoryDataset(files), dataclasses.replace(make_output(), **change), num_workers=1)
+        engine(MemoryDataset(files), dataclasses.replace(make_output(), **change), num_workers=1)
     with pytest.raises(ConfigError, match="num_workers"):
-        CpuEngine(MemoryDataset(files), make_output(), num_workers=0)
+        engine(MemoryDataset(files), make_output(), num_workers=0)

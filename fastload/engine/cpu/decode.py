@@ -69,6 +69,16 @@ def decode(num_bytes: int, index: NDArray[np.uint8], region: list[int], workspac
     return _decode_pillow(data, workspace)
 
 
+def decode_any(num_bytes: int, workspace: Workspace) -> Decoded:
+    """As ``decode``, the whole image, by libjpeg-turbo or Pillow."""
+    data = workspace.encoded[:num_bytes]
+    if num_bytes < 4:
+        raise DataError(f"the image file has {num_bytes} bytes: it is empty or was cut off")
+    if data[0] == 0xFF and data[1] == 0xD8:
+        return decode_whole(num_bytes, workspace)
+    return _decode_pillow(data, workspace)
+
+
 def decode_whole(num_bytes: int, workspace: Workspace) -> Decoded:
     """As ``decode``, for a JPEG, by libjpeg-turbo or Pillow."""
     data = workspace.encoded[:num_bytes]

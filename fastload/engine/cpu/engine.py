@@ -13,14 +13,13 @@ from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Engine, Failure, Pending, Request
 from fastload.engine.cpu.crew import Crew
-from fastload.engine.cpu.job import KERNEL_READS, Job, check_slot
+from fastload.engine.cpu.job import KERNEL_READS, Job
 from fastload.engine.cpu.warm_up import warm_up, warm_up_items
+from fastload.engine.requests import check_output, check_slot
 from fastload.errors import ConfigError, FastloadError
 from fastload.jpeg import decoder
 from fastload.processors import available_processors
 from fastload.stats import Stats
-
-_MAX_OUTPUT_SIDE = 16_384
 
 
 class CpuEngine(Engine):
@@ -41,7 +40,7 @@ class CpuEngine(Engine):
     def __init__(
         self, dataset: Dataset, output: Output, *, num_workers: int | None = None, stats: Stats | None = None
     ) -> None:
-        _check_output(output)
+        check_output(output)
         if num_workers is None:
             num_workers = available_processors()
         if num_workers < 1:
@@ -90,14 +89,3 @@ class _PendingJob:
 
     def cancel(self) -> None:
         self._engine.cancel(self._job)
-
-
-def _check_output(output: Output) -> None:
-    if not (1 <= output.height <= _MAX_OUTPUT_SIDE and 1 <= output.width <= _MAX_OUTPUT_SIDE):
-        raise ConfigError(
-            f"an output of 1 to {_MAX_OUTPUT_SIDE} pixels a side was expected, not {output.height} x {output.width}"
-        )
-    if output.dtype == "uint8" and (output.scale != (1.0, 1.0, 1.0) or output.bias != (0.0, 0.0, 0.0)):
-        raise ConfigError("uint8 output is stored as it is: scale must be 1 and bias 0, or choose a float type")
-    if any(abs(number) > 1e30 or number != number for number in (*output.scale, *output.bias)):
-        raise ConfigError(f"scale and bias must be finite, not {output.scale} and {output.bias}")

@@ -16,9 +16,9 @@ from fastload.engine.base import Failure, Request
 from fastload.engine.cpu.decode import PROVEN
 from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.deliver import Items
-from fastload.engine.cpu.kernels.layout import PARAMETERS, STORAGE, Slot, flat_slot
+from fastload.engine.cpu.kernels.layout import PARAMETERS, Slot, flat_slot
 from fastload.engine.cpu.region import find_regions
-from fastload.errors import ConfigError
+from fastload.engine.requests import check_request
 
 # Whether this machine runs the kernel that reads and decodes by itself.
 KERNEL_READS: Final = PROVEN and system.AVAILABLE
@@ -100,36 +100,10 @@ class Work:
         return len(self.ids)
 
 
-def check_slot(images: NDArray[Any], output: Output) -> None:
-    """ConfigError unless ``images`` has the shape, type and memory layout that ``output`` asks for."""
-    if images.ndim != 4 or images.shape[1:] != output.shape:
-        raise ConfigError(f"a slot of shape (rows, *{output.shape}) was expected, not {images.shape}")
-    if images.dtype != STORAGE[output.dtype]:
-        raise ConfigError(f"a slot of {STORAGE[output.dtype]} was expected for {output.dtype}, not {images.dtype}")
-    if not images.flags.c_contiguous or not images.flags.writeable or not images.flags.aligned:
-        raise ConfigError("a slot must be C-contiguous, aligned and writeable: use numpy.empty or the loader's ring")
-
-
 def lay_out(request: Request, job: Job, output: Output, dataset: Dataset) -> Work:
     """Checks what was planned for a job and arranges it for the kernels; ConfigError names what is wrong with it."""
     draws, rows, images = request.draws, request.rows, job.images
     count = len(rows)
-    for name, array, shape, kind in (
-        ("rows", rows, (count,), "i"),
-        ("ids", draws.ids, (count,), "i"),
-        ("box", draws.box, (count, 4), "f"),
-        ("grid", draws.grid, (count, 2), "i"),
-        ("window", draws.window, (count, 4), "i"),
-        ("flip", draws.flip, (count,), "b"),
-    ):
-        if array.shape != shape or array.dtype.kind != kind:
-            raise ConfigError(f"the planned {name} must have shape {shape}, not {array.shape} of {array.dtype}")
-    if count and not (rows.min() >= 0 and rows.max() < len(images) and len(np.unique(rows)) == count):
-        raise ConfigError(f"the planned rows must be distinct rows of the slot, which has {len(images)}")
-    if count and not (draws.ids.min() >= 0 and draws.ids.max() < len(dataset)):
-        raise ConfigError(f"the planned ids must be samples of the data set, which has {len(dataset)}")
-    if np.any(draws.grid < 1) or np.any(draws.window[:, 2:] != (output.height, output.width)):
-        raise ConfigError(f"each planned window must be {output.height} x {output.width}, on a grid of a pixel or more")
     parameters = np.empty((count, PARAMETERS), np.float64)
     parameters[:, :4], parameters[:, 4:6], parameters[:, 6:8] = draws.box, draws.grid, draws.window[:, :2]
     parameters[:, 8] = draws.flip

@@ -60,12 +60,6 @@ _KINDS: Final[dict[DType, int]] = {
     "bfloat16": KIND_BFLOAT16,
     "float32": KIND_FLOAT32,
 }
-STORAGE: Final[dict[DType, np.dtype[np.generic]]] = {
-    "uint8": np.dtype(np.uint8),
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(np.uint16),
-    "float32": np.dtype(np.float32),
-}
 
 
 class Slot(NamedTuple):

@@ -1,0 +1,74 @@
+"""What every engine asks of an output, a slot and a request before it works on them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.augment.parameters import DType, Output
+from fastload.dataset.base import Dataset
+from fastload.engine.base import Request
+from fastload.errors import ConfigError
+
+# How values lie in a slot: numpy has no bfloat16, its bits are uint16.
+STORAGE: Final[dict[DType, np.dtype[np.generic]]] = {
+    "uint8": np.dtype(np.uint8),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16),
+    "float32": np.dtype(np.float32),
+}
+_MAX_OUTPUT_SIDE: Final = 16_384
+
+
+def check_output(output: Output) -> None:
+    """ConfigError for an output that no engine can make."""
+    if not (1 <= output.height <= _MAX_OUTPUT_SIDE and 1 <= output.width <= _MAX_OUTPUT_SIDE):
+        raise ConfigError(
+            f"an output of 1 to {_MAX_OUTPUT_SIDE} pixels a side was expected, not {output.height} x {output.width}"
+        )
+    if output.dtype == "uint8" and (output.scale != (1.0, 1.0, 1.0) or output.bias != (0.0, 0.0, 0.0)):
+        raise ConfigError("uint8 output is stored as it is: scale must be 1 and bias 0, or choose a float type")
+    if any(abs(number) > 1e30 or number != number for number in (*output.scale, *output.bias)):
+        raise ConfigError(f"scale and bias must be finite, not {output.scale} and {output.bias}")
+
+
+def check_slot(images: NDArray[Any], output: Output) -> None:
+    """ConfigError unless ``images`` has the shape, type and memory layout that ``output`` asks for."""
+    if images.ndim != 4 or images.shape[1:] != output.shape:
+        raise ConfigError(f"a slot of shape (rows, *{output.shape}) was expected, not {images.shape}")
+    if images.dtype != STORAGE[output.dtype]:
+        raise ConfigError(f"a slot of {STORAGE[output.dtype]} was expected for {output.dtype}, not {images.dtype}")
+    if not images.flags.c_contiguous or not images.flags.writeable or not images.flags.aligned:
+        raise ConfigError("a slot must be C-contiguous, aligned and writeable: use numpy.empty or the loader's ring")
+
+
+def check_request(request: Request, slot_rows: int | None, output: Output, dataset: Dataset) -> None:
+    """ConfigError unless a planned request fits its slot, the output and the data.
+
+    Args:
+        request: What was planned.
+        slot_rows: Rows of the slot; None for one without memory, whose rows the request names itself.
+        output: The form of every image.
+        dataset: Where the samples are.
+    """
+    draws, rows = request.draws, request.rows
+    count = len(rows)
+    for name, array, shape, kind in (
+        ("rows", rows, (count,), "i"),
+        ("ids", draws.ids, (count,), "i"),
+        ("box", draws.box, (count, 4), "f"),
+        ("grid", draws.grid, (count, 2), "i"),
+        ("window", draws.window, (count, 4), "i"),
+        ("flip", draws.flip, (count,), "b"),
+    ):
+        if array.shape != shape or array.dtype.kind != kind:
+            raise ConfigError(f"the planned {name} must have shape {shape}, not {array.shape} of {array.dtype}")
+    num_rows = count if slot_rows is None else slot_rows
+    if count and not (rows.min() >= 0 and rows.max() < num_rows and len(np.unique(rows)) == count):
+        raise ConfigError(f"the planned rows must be distinct rows of the slot, which has {num_rows}")
+    if count and not (draws.ids.min() >= 0 and draws.ids.max() < len(dataset)):
+        raise ConfigError(f"the planned ids must be samples of the data set, which has {len(dataset)}")
+    if np.any(draws.grid < 1) or np.any(draws.window[:, 2:] != (output.height, output.width)):
+        raise ConfigError(f"each planned window must be {output.height} x {output.width}, on a grid of a pixel or more")
