@@ -65,7 +65,7 @@ def check_request(request: Request, slot_rows: int | None, output: Output, datas
     ):
         if array.shape != shape or array.dtype.kind != kind:
             raise ConfigError(f"the planned {name} must have shape {shape}, not {array.shape} of {array.dtype}")
-    num_rows = count if slot_rows is None else slot_rows
+    num_rows = 1 + int(rows.max(initial=0)) if slot_rows is None else slot_rows
     if count and not (rows.min() >= 0 and rows.max() < num_rows and len(np.unique(rows)) == count):
         raise ConfigError(f"the planned rows must be distinct rows of the slot, which has {num_rows}")
     if count and not (draws.ids.min() >= 0 and draws.ids.max() < len(dataset)):

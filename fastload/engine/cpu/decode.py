@@ -11,7 +11,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from fastload.engine.cpu.workspace import Workspace
+from fastload.engine.cpu.workspace import Workspace, check_size
 from fastload.errors import DataError
 from fastload.jpeg import status
 from fastload.jpeg.rectangle import decode_rectangle
@@ -106,7 +106,7 @@ def _decode_region(num_bytes: int, index: NDArray[np.uint8], region: list[int], 
         )
         image_height, image_width = int(work[IMAGE_HEIGHT]), int(work[IMAGE_WIDTH])
         if answer == status.OK:
-            workspace.check_size(image_height, image_width)
+            check_size(image_height, image_width)
             return Decoded(image_height, image_width, (top, left, height, width), "fastload")
         if answer != status.NO_ROOM or not workspace.grow_jpeg(image_width, num_bytes):
             return None

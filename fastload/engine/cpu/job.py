@@ -102,6 +102,7 @@ class Work:
 
 def lay_out(request: Request, job: Job, output: Output, dataset: Dataset) -> Work:
     """Checks what was planned for a job and arranges it for the kernels; ConfigError names what is wrong with it."""
+    check_request(request, len(job.images), output, dataset)
     draws, rows, images = request.draws, request.rows, job.images
     count = len(rows)
     parameters = np.empty((count, PARAMETERS), np.float64)

@@ -61,19 +61,9 @@ class Workspace:
 
     def reserve_pixels(self, height: int, width: int) -> NDArray[np.uint8]:
         """A buffer for an image; DataError before anything is allocated where its header asks for too much."""
-        self.check_size(height, width)
+        check_size(height, width)
         self.pixels = _grown(self.pixels, height * width * 3 + SLACK)
         return self.pixels
-
-    def check_size(self, height: int, width: int) -> None:
-        """DataError for an image of no pixels, or of more than are decoded."""
-        if height < 1 or width < 1:
-            raise DataError(f"the image has {width} x {height} pixels: nothing can be cut from it")
-        if height * width > MAX_PIXELS or height > MAX_SIDE or width > MAX_SIDE:
-            raise DataError(
-                f"the header asks for {width} x {height} pixels, and at most {MAX_PIXELS:,} (and {MAX_SIDE:,} a side) "
-                "are decoded: the file is damaged or a decompression bomb"
-            )
 
     def grow_jpeg(self, width: int, num_bytes: int) -> bool:
         """Makes room in ``jpeg`` for an image and a file of these sizes; False if they are too large.
@@ -95,3 +85,14 @@ def _grown(buffer: NDArray[np.uint8], num_bytes: int) -> NDArray[np.uint8]:
 def _rounded(num_bytes: int) -> int:
     """A quarter more, in whole pages, so that a run of slowly growing images does not allocate each time."""
     return (num_bytes + num_bytes // 4 + _PAGE) // _PAGE * _PAGE
+
+
+def check_size(height: int, width: int) -> None:
+    """DataError for an image of no pixels, or of more than are decoded."""
+    if height < 1 or width < 1:
+        raise DataError(f"the image has {width} x {height} pixels: nothing can be cut from it")
+    if height * width > MAX_PIXELS or height > MAX_SIDE or width > MAX_SIDE:
+        raise DataError(
+            f"the header asks for {width} x {height} pixels, and at most {MAX_PIXELS:,} (and {MAX_SIDE:,} a side) "
+            "are decoded: the file is damaged or a decompression bomb"
+        )

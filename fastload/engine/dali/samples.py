@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.cpu.decode import decode_any
-from fastload.engine.cpu.workspace import MAX_FILE_BYTES, Workspace
+from fastload.engine.cpu.workspace import MAX_FILE_BYTES, Workspace, check_size
 from fastload.errors import DataError
 from fastload.jpeg.header import read_header
 
@@ -83,9 +83,10 @@ def _direct_size(data: NDArray[np.uint8]) -> tuple[int, int] | None:
     except DataError:
         return None  # libjpeg-turbo or Pillow have the last word
     plain = header.precision == 8 and not header.arithmetic and not header.lossless
-    if plain and header.color_space in ("grey", "ycbcr"):
-        return header.height, header.width
-    return None
+    if not plain or header.color_space not in ("grey", "ycbcr"):
+        return None
+    check_size(header.height, header.width)
+    return header.height, header.width
 
 
 def _check_entropy(data: NDArray[np.uint8]) -> None:

@@ -1,0 +1,181 @@
+"""What only the DALI engine has: files that DALI does not take, batches that it gives up, images that stay where they are."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fastload.augment.parameters import Draws
+from fastload.engine.base import OpenSlot, Request
+from fastload.engine.cpu import CpuEngine
+from fastload.engine.dali import DaliEngine
+from fastload.engine.dali.arguments import make_arguments
+from fastload.errors import ConfigError, MissingExtraError
+from fastload.stats import Stats
+from tests.engine.helpers import (
+    MemoryDataset,
+    decoded,
+    jpeg,
+    make_draws,
+    make_output,
+    make_slot,
+    picture,
+    pillow_reference,
+    whole_images,
+)
+from tests.engine.test_engine_hostile import PHOTO, jpeg_header, odd_images, png_header
+
+
+@pytest.fixture
+def make_engine():
+    made = []
+
+    def make(dataset, output, **options):
+        made.append(DaliEngine(dataset, output, num_workers=2, **options))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.close()
+
+
+def whole(ids, output):
+    """Images of PHOTO's size, each as it is."""
+    return make_draws(ids, [(0, 0, *PHOTO.shape[:2])] * len(ids), output)
+
+
+def test_odd_images_have_the_pixels_that_pillow_shows(make_engine):
+    files = [data for data, _ in odd_images().values()]
+    output = make_output(PHOTO.shape[:2])
+    slot = make_slot(len(files), output)
+    request = Request(rows=np.arange(len(files)), draws=whole(range(len(files)), output))
+    assert make_engine(MemoryDataset(files), output).submit(lambda: request, slot).result() == ()
+    for name, data, image in zip(odd_images(), files, slot, strict=True):
+        np.testing.assert_array_equal(image, decoded(data), err_msg=name)
+
+
+def damaged():
+    good = jpeg(PHOTO, quality=90)
+    noise = bytearray(good)
+    noise[len(noise) // 2 : len(noise) // 2 + 40] = b"\x55" * 40
+    return [good[: len(good) // 2], bytes(noise), b"", b"no image", jpeg_header(65500, 65500), png_header(9500, 9500)]
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_damaged_files_cost_neither_the_batch_nor_the_engine(make_engine, proven):
+    good = jpeg(PHOTO, quality=90)
+    files = [good, *damaged()[:: 2 if proven else 1], good]
+    dataset, output, stats = MemoryDataset(files), make_output(PHOTO.shape[:2]), Stats()
+    dataset.proven = proven  # then nobody looks at the entropy-coded data before DALI does, and DALI gives the batch up
+    engine = make_engine(dataset, output, stats=stats)
+    request = Request(rows=np.arange(len(files)), draws=whole(range(len(files)), output))
+    cpu = CpuEngine(dataset, output, num_workers=1)
+    expected = [failure.sample_id for failure in cpu.submit(lambda: request, make_slot(len(files), output)).result()]
+    cpu.close()
+    assert len(expected) >= 3
+    for _ in range(3):
+        slot = make_slot(len(files), output)
+        ahead = [engine.submit(lambda: request, slot), engine.submit(lambda: request, make_slot(len(files), output))]
+        for pending in ahead:
+            assert [failure.sample_id for failure in pending.result()] == expected
+        np.testing.assert_array_equal(slot[[0, -1]], [decoded(good)] * 2)
+    assert ("dali.rebuilt" in stats.counts()) == proven
+
+
+def test_images_stay_in_dalis_memory_where_the_slot_is_open(make_engine):
+    dataset = MemoryDataset([jpeg(picture(60 + i, 80, seed=i)) for i in range(8)])
+    output = make_output(dtype="float32")
+    engine = make_engine(dataset, output)
+    plan = whole_images(dataset, output)
+    slots = [OpenSlot() for _ in range(6)]
+    for pending in [engine.submit(plan, slot) for slot in slots]:
+        assert pending.result() == ()
+    expected = make_slot(8, output)
+    engine.submit(plan, expected).result()
+    images = [torch.from_dlpack(slot.images) for slot in slots]
+    assert len({image.data_ptr() for image in images}) == 6, "each is somebody's own as long as he keeps it"
+    engine.close()
+    for image in images:
+        np.testing.assert_array_equal(image.numpy(), expected)
+
+
+def test_substitutes_enter_an_open_slot_beside_the_others(make_engine):
+    files = [jpeg(picture(60, 80, seed=i)) for i in range(4)]
+    dataset, output = MemoryDataset([*files, b"damaged"]), make_output()
+    engine, slot = make_engine(dataset, output), OpenSlot()
+    draws = make_draws([0, 4, 2], [(0, 0, 60, 80)] * 3, output)
+    failures = engine.submit(lambda: Request(rows=np.arange(3), draws=draws), slot).result()
+    assert [failure.row for failure in failures] == [1]
+    again = make_draws([3], [(0, 0, 60, 80)], output)
+    assert engine.submit(lambda: Request(rows=np.array([1]), draws=again), slot).result() == ()
+    expected = make_slot(3, output)
+    engine.submit(
+        lambda: Request(rows=np.arange(3), draws=make_draws([0, 3, 2], [(0, 0, 60, 80)] * 3, output)), expected
+    ).result()
+    np.testing.assert_array_equal(torch.from_dlpack(slot.images).numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_windows_boxes_and_flips_of_every_kind(make_engine, dtype):
+    rng = np.random.default_rng(0)
+    files = [jpeg(picture(40 + 9 * i, 95 - 6 * i, seed=i), quality=95) for i in range(8)]
+    dataset, output = MemoryDataset(files), make_output((24, 30), dtype)
+    sizes = dataset.sizes(np.arange(8))
+    ids = np.repeat(np.arange(8), 6)
+    part = rng.uniform(0.2, 1.0, (48, 2))
+    extent = sizes[ids] * part
+    box = np.concatenate([rng.uniform(0, 1, (48, 2)) * (sizes[ids] - extent), extent], 1)
+    grid = rng.integers(5, 60, (48, 2))
+    start = rng.integers(-35, 70, (48, 2))
+    windows = np.concatenate([start, np.tile([[24, 30]], (48, 1))], 1)
+    draws = make_draws(ids, box, output, grids=grid, windows=windows, flips=rng.integers(0, 2, 48))
+    slot = make_slot(48, output)
+    assert make_engine(dataset, output).submit(lambda: Request(rows=np.arange(48), draws=draws), slot).result() == ()
+    beyond, black = 0, 0
+    for row in range(48):
+        reference = pillow_reference(decoded(files[ids[row]]), draws, row, output).astype(np.float64)
+        if dtype != "uint8":
+            reference = reference * output.scale + output.bias
+        difference = np.abs(slot[row] - reference) / (1 if dtype == "uint8" else max(output.scale))
+        beyond += (difference > 1.01).sum()
+        black += bool((reference == reference[0, 0]).all())
+        assert difference.max() < 24
+    assert black >= 3, "some windows lie wholly beside the grid"
+    # Only at the borders of crops that are made smaller, see DaliEngine.
+    assert beyond / slot.size < 0.02
+
+
+def test_arguments_of_a_centre_crop_and_of_a_crop_that_needs_padding():
+    output = make_output((224, 224))
+    draws = make_draws(
+        [0, 1],
+        [(0, 0, 375, 500), (0, 0, 100, 400)],
+        output,
+        grids=[(256, 341), (112, 448)],
+        windows=[(16, 58, 224, 224), (-56, 112, 224, 224)],
+    )
+    arguments = make_arguments(draws, output)
+    np.testing.assert_array_equal(arguments.cut, [(0, 0, 375, 500), (0, 0, 100, 400)])
+    np.testing.assert_array_equal(arguments.size, [(224, 224), (112, 224)])
+    np.testing.assert_array_equal(arguments.place, [(0, 0), (0.5, 0)])
+    expected = [(16 * 375 / 256, 58 * 500 / 341, 240 * 375 / 256, 282 * 500 / 341), (0, 100, 100, 300)]
+    np.testing.assert_allclose(arguments.roi, expected, rtol=1e-6)
+
+
+def test_what_dali_has_not_is_said_at_once():
+    dataset = MemoryDataset([jpeg(PHOTO)])
+    with pytest.raises(ConfigError, match='engine="dali" has no bicubic interpolation with antialias=False'):
+        DaliEngine(dataset, make_output(interpolation="bicubic", antialias=False))
+
+
+def test_a_missing_dali_is_named_with_the_command_that_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'fastload\[dali\]'"):
+        DaliEngine(MemoryDataset([jpeg(PHOTO)]), make_output())
+
+
+def test_draws_are_the_same_for_every_engine():
+    assert {field for field in Draws.__dataclass_fields__} == {"ids", "box", "grid", "window", "flip"}, (
+        "a new field must reach DALI's arguments too"
+    )
