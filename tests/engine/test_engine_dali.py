@@ -1,5 +1,6 @@
 """What only the DALI engine has: files that DALI does not take, batches that it gives up, images that stay where they are."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from fastload.augment.parameters import Draws
 from fastload.engine.base import OpenSlot, Request
 from fastload.engine.cpu import CpuEngine
-from fastload.engine.dali import DaliEngine
+from fastload.engine.dali import DaliEngine, probe
 from fastload.engine.dali.arguments import make_arguments
 from fastload.errors import ConfigError, MissingExtraError
 from fastload.stats import Stats
@@ -179,3 +180,29 @@ def test_draws_are_the_same_for_every_engine():
     assert {field for field in Draws.__dataclass_fields__} == {"ids", "box", "grid", "window", "flip"}, (
         "a new field must reach DALI's arguments too"
     )
+
+
+def test_regions_are_probed_once_in_a_process_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTLOAD_CACHE_DIR", str(tmp_path))
+    assert probe.regions_are_exact(None), "DALI on the CPU decodes regions exactly"
+    (kept,) = (tmp_path / "dali").iterdir()
+    monkeypatch.setattr(probe.subprocess, "run", lambda *arguments, **options: pytest.fail("it was probed again"))
+    assert probe.regions_are_exact(None)
+    kept.write_text("regions are not exact")
+    assert not probe.regions_are_exact(None)
+
+
+def test_a_probe_that_crashes_means_whole_images(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("FASTLOAD_CACHE_DIR", str(tmp_path))
+    crash = [sys.executable, "-c", "import os; os.abort()"]
+    run = subprocess.run
+    monkeypatch.setattr(probe.subprocess, "run", lambda command, **options: run(crash, **options))
+    assert not probe.regions_are_exact(None)
+    assert "decodes them whole" in caplog.text
+    files = [jpeg(PHOTO, subsampling=kind) for kind in range(3)]
+    output = make_output(PHOTO.shape[:2])
+    slot = make_slot(3, output)
+    engine = DaliEngine(MemoryDataset(files), output, num_workers=1)
+    engine.submit(lambda: Request(rows=np.arange(3), draws=whole(range(3), output)), slot).result()
+    engine.close()
+    np.testing.assert_array_equal(slot, [decoded(data) for data in files])

@@ -21,6 +21,7 @@ from fastload.engine.base import Failure, OpenSlot, Request
 from fastload.engine.dali.arguments import Arguments, make_arguments
 from fastload.engine.dali.delivery import deliver
 from fastload.engine.dali.graph import DEPTH, BatchRefused, Graph
+from fastload.engine.dali.probe import regions_are_exact
 from fastload.engine.dali.samples import as_ppm, decode_pixels, read_sample
 from fastload.engine.requests import check_request
 from fastload.errors import DataError, FastloadError
@@ -224,7 +225,13 @@ class Feeder:
         if self._graph is None or self._graph_rows < count:
             self._graph = None
             device_id = None if self._device is None else self._device.index or 0
-            self._graph = Graph(self._output, rows=count, num_threads=self._num_threads, device_id=device_id)
+            self._graph = Graph(
+                self._output,
+                rows=count,
+                num_threads=self._num_threads,
+                device_id=device_id,
+                exact_regions=regions_are_exact(device_id),
+            )
             self._graph_rows = count
         return self._graph
 

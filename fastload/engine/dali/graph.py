@@ -51,13 +51,12 @@ def import_dali() -> Any:
 class Graph:
     """decode -> cut -> resample -> place, mirror, scale, store; up to DEPTH batches at once. For one thread.
 
-    The whole image is decoded and then cut: nvImageCodec's decoding of a region crashes on some cards (its issue 55).
-
     Args:
         output: The form of every image.
         rows: Images of a batch, at most.
         num_threads: DALI's threads on the CPU.
         device_id: Number of the CUDA device, or None for the CPU alone.
+        exact_regions: Whether regions may be decoded by themselves (see probe.py).
 
     Raises:
         MissingExtraError: DALI is not installed.
@@ -65,8 +64,10 @@ class Graph:
         FastloadError: DALI cannot be started; with its own words.
     """
 
-    def __init__(self, output: Output, *, rows: int, num_threads: int, device_id: int | None) -> None:
-        self._device = "cpu" if device_id is None else "gpu"
+    def __init__(
+        self, output: Output, *, rows: int, num_threads: int, device_id: int | None, exact_regions: bool
+    ) -> None:
+        self._device = "cpu" if device_id is None else "mixed"
         dali = import_dali()
         try:
             self._pipeline = dali.Pipeline(
@@ -77,13 +78,13 @@ class Graph:
                 exec_dynamic=True,  # outputs stay the user's, and operators reuse one pool of memory
             )
             with self._pipeline:
-                self._pipeline.set_outputs(self._define(dali, output))
+                self._pipeline.set_outputs(self._define(dali, output, exact_regions))
             self._pipeline.build()
             self._prime(output)
         except RuntimeError as error:
             raise FastloadError(f"DALI cannot be started: {_own_words(error)}") from error
 
-    def _define(self, dali: Any, output: Output) -> Any:
+    def _define(self, dali: Any, output: Output, exact_regions: bool) -> Any:
         fn, types = dali.fn, dali.types
         flat = {"ndim": 1, "no_copy": True}
         encoded = fn.external_source(name="encoded", dtype=types.UINT8, **flat)
@@ -92,10 +93,7 @@ class Graph:
         size = fn.external_source(name="size", dtype=types.FLOAT, **flat)
         place = fn.external_source(name="place", dtype=types.FLOAT, **flat)
         mirror = fn.external_source(name="mirror", dtype=types.INT32, ndim=0, no_copy=True)
-        images = fn.decoders.image(
-            encoded, output_type=types.RGB, adjust_orientation=False, **_decoder_options(self._device)
-        )
-        images = fn.slice(images, start=cut[0:2], shape=cut[2:4], axes=(0, 1))
+        images = decode_region(dali, encoded, cut, self._device, exact_regions=exact_regions)
         images = fn.resize(images, size=size, roi_start=roi[0:2], roi_end=roi[2:4], **_filter(types, output))
         kinds = {
             "uint8": types.UINT8,
@@ -165,6 +163,19 @@ class Graph:
             raise BatchRefused(_own_words(error)) from error
 
 
+def decode_region(dali: Any, encoded: Any, cut: Any, device: str, *, exact_regions: bool) -> Any:
+    """The pixels ``cut`` (top, left, height, width) of each encoded image, as an operator of the graph.
+
+    Where it is exact, decoding the region alone saves its surroundings the transform and the conversion of colours:
+    1.0 in place of 1.57 ms of CPU time for a random crop (device="cpu"; 400 ImageNet photographs).
+    """
+    options = {"output_type": dali.types.RGB, "adjust_orientation": False, **_decoder_options(device)}
+    region = {"start": cut[0:2], "shape": cut[2:4], "axes": (0, 1)}
+    if exact_regions:
+        return dali.fn.decoders.image_slice(encoded, **region, **options)
+    return dali.fn.slice(dali.fn.decoders.image(encoded, **options), **region)
+
+
 def _decoder_options(device: str) -> dict[str, Any]:
     if device == "cpu":
         return {"device": "cpu"}
@@ -195,5 +206,7 @@ def _filter(types: Any, output: Output) -> dict[str, Any]:
 def _own_words(error: Exception) -> str:
     """The line of DALI's report that says what happened."""
     lines = [line.strip() for line in str(error).splitlines()]
-    telling = [line for line in lines if line and not line.startswith(("Critical error", "Error in", "File ", "which was"))]
+    telling = [
+        line for line in lines if line and not line.startswith(("Critical error", "Error in", "File ", "which was"))
+    ]
     return telling[-1] if len(telling) == 1 else " ".join(telling)[:500]

@@ -63,7 +63,13 @@ def decode_pixels(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 _ANY_OUTPUT: Final = Output(
-    height=1, width=1, dtype="uint8", scale=(1.0, 1.0, 1.0), bias=(0.0, 0.0, 0.0), interpolation="nearest", antialias=False
+    height=1,
+    width=1,
+    dtype="uint8",
+    scale=(1.0, 1.0, 1.0),
+    bias=(0.0, 0.0, 0.0),
+    interpolation="nearest",
+    antialias=False,
 )
 
 
