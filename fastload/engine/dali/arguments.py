@@ -58,7 +58,7 @@ def make_arguments(draws: Draws, output: Output) -> Arguments:
         size=np.stack([vertical[2], horizontal[2]], 1).astype(np.float32),
         place=np.stack([vertical[3], horizontal[3]], 1).astype(np.float32),
         mirror=draws.flip.astype(np.int32),
-        empty=vertical[4] | horizontal[4],
+        empty=(vertical[4] + horizontal[4]) > 0,
     )
 
 
@@ -79,4 +79,4 @@ def _axis(draws: Draws, axis: int, size: int) -> tuple[NDArray[np.float64], ...]
     end = start - first_pixel + last * scale
     missing = size - (last - first)
     place = np.clip(np.where(missing > 0, (first - window) / np.maximum(missing, 1.0), 0.0), 0.0, 1.0)
-    return first_pixel, pixels, begin, np.maximum(end, begin + 1e-3), last - first, place, empty
+    return first_pixel, pixels, begin, np.maximum(end, begin + 1e-3), last - first, place, empty.astype(np.float64)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.dlpack import from_dlpack
 
 from fastload.augment.parameters import Output
 from fastload.engine.base import OpenSlot
@@ -38,7 +39,7 @@ def deliver(
         output: The form of the images.
     """
     if not isinstance(slot, OpenSlot):
-        made = _blackened(torch.from_dlpack(images), empty, output)
+        made = _blackened(from_dlpack(images), empty, output)
         if output.dtype == "bfloat16":
             slot[rows] = made.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
         else:
@@ -48,11 +49,11 @@ def deliver(
     if whole and not empty.any():
         slot.images = images  # the user's thread takes it over: his stream, not this thread's, has to wait for it
         return
-    made = _blackened(torch.from_dlpack(images), empty, output)
+    made = _blackened(from_dlpack(images), empty, output)
     if slot.images is None:
         slot.images = made.new_zeros((num_rows, *made.shape[1:]))
     elif not isinstance(slot.images, torch.Tensor):
-        slot.images = torch.from_dlpack(slot.images)
+        slot.images = from_dlpack(slot.images)
     slot.images[torch.from_numpy(rows).to(made.device)] = made
     if made.is_cuda:  # substitutes are rare: the host may wait for them
         torch.cuda.synchronize(made.device)
