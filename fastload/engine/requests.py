@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastload.augment.parameters import DType, Output
 from fastload.dataset.base import Dataset
-from fastload.engine.base import Request
+from fastload.engine.base import OpenSlot, Request
 from fastload.errors import ConfigError
 
 # How values lie in a slot: numpy has no bfloat16, its bits are uint16.
@@ -34,14 +34,17 @@ def check_output(output: Output) -> None:
         raise ConfigError(f"scale and bias must be finite, not {output.scale} and {output.bias}")
 
 
-def check_slot(images: NDArray[Any], output: Output) -> None:
-    """ConfigError unless ``images`` has the shape, type and memory layout that ``output`` asks for."""
+def check_slot(images: NDArray[Any] | OpenSlot, output: Output) -> NDArray[Any]:
+    """``images``; ConfigError unless it is an array of the shape, type and memory layout that ``output`` asks for."""
+    if isinstance(images, OpenSlot):
+        raise ConfigError("a slot with memory was expected, not an OpenSlot: this engine fills what it is given")
     if images.ndim != 4 or images.shape[1:] != output.shape:
         raise ConfigError(f"a slot of shape (rows, *{output.shape}) was expected, not {images.shape}")
     if images.dtype != STORAGE[output.dtype]:
         raise ConfigError(f"a slot of {STORAGE[output.dtype]} was expected for {output.dtype}, not {images.dtype}")
     if not images.flags.c_contiguous or not images.flags.writeable or not images.flags.aligned:
         raise ConfigError("a slot must be C-contiguous, aligned and writeable: use numpy.empty or the loader's ring")
+    return images
 
 
 def check_request(request: Request, slot_rows: int | None, output: Output, dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""What only the DALI engine has: files that DALI does not take, batches that it gives up, images that stay where they are."""
+"""What only the DALI engine has: files that DALI does not take, batches that it gives up, images that it keeps."""
 
 import subprocess
 import sys

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastload import jit
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
-from fastload.engine.base import Engine, Failure, Pending, Request
+from fastload.engine.base import Engine, Failure, OpenSlot, Pending, Request
 from fastload.engine.cpu.crew import Crew
 from fastload.engine.cpu.job import KERNEL_READS, Job
 from fastload.engine.cpu.warm_up import warm_up, warm_up_items
@@ -57,10 +57,9 @@ class CpuEngine(Engine):
         self._finalizer = weakref.finalize(self, self._crew.abandon)
         self._finalizer.atexit = False
 
-    def submit(self, plan: Callable[[], Request], images: NDArray[Any]) -> Pending:
+    def submit(self, plan: Callable[[], Request], images: NDArray[Any] | OpenSlot) -> Pending:
         """See Engine. Raises ConfigError for a slot that does not fit the output, FastloadError after close()."""
-        check_slot(images, self._output)
-        job = Job(plan, images)
+        job = Job(plan, check_slot(images, self._output))
         self._crew.enqueue(job)
         return _PendingJob(self, job)
 

@@ -286,9 +286,10 @@ class Feeder:
         for item, data in enumerate(flight.encoded):
             try:
                 encoded.append(data if data[:2].tobytes() == b"P6" else as_ppm(decode_pixels(data)))
-                good.append(item)
-            except DataError as error:
+            except DataError as error:  # noqa: PERF203 (this is the rare way)
                 flight.job.failures.append(self._failure(int(flight.ids[item]), int(flight.rows[item]), error))
+            else:
+                good.append(item)
         items = np.array(good, np.int64)
         return _Flight(
             job=flight.job,

@@ -112,15 +112,14 @@ class Graph:
             mean=[-bias / scale for bias, scale in zip(output.bias, output.scale, strict=True)],
             std=[1.0 / scale for scale in output.scale],
             dtype=kinds[output.dtype],
-            output_layout="HWC",
+            output_layout="HWC" if output.memory_format == "channels_last" else "CHW",
         )
 
     def _prime(self, output: Output) -> None:
         """Runs DEPTH batches of one black image: DALI's first call takes so many at once, and reserves its memory."""
-        one = np.zeros((1, 4))
         arguments = Arguments(
-            cut=(one + (0, 0, 8, 8)).astype(np.int32),
-            roi=(one + (0, 0, 8, 8)).astype(np.float32),
+            cut=np.array([[0, 0, 8, 8]], np.int32),
+            roi=np.array([[0, 0, 8, 8]], np.float32),
             size=np.array([[output.height, output.width]], np.float32),
             place=np.zeros((1, 2), np.float32),
             mirror=np.zeros(1, np.int32),
@@ -150,7 +149,7 @@ class Graph:
             raise BatchRefused(_own_words(error)) from error
 
     def collect(self) -> Any:
-        """Images of the oldest batch that was begun, n x height x width x 3: DALI's tensor, for ``torch.from_dlpack``.
+        """Images of the oldest batch that was begun, n x ``output.shape``: DALI's tensor, for ``torch.from_dlpack``.
 
         Raises:
             BatchRefused: DALI could not decode an image, or reports another fault.
@@ -206,7 +205,6 @@ def _filter(types: Any, output: Output) -> dict[str, Any]:
 def _own_words(error: Exception) -> str:
     """The line of DALI's report that says what happened."""
     lines = [line.strip() for line in str(error).splitlines()]
-    telling = [
-        line for line in lines if line and not line.startswith(("Critical error", "Error in", "File ", "which was"))
-    ]
+    noise = ("Critical error", "Error in", "File ", "which was")
+    telling = [line for line in lines if line and not line.startswith(noise)]
     return telling[-1] if len(telling) == 1 else " ".join(telling)[:500]
