@@ -66,6 +66,11 @@ def storage_dtype(dtype: DType) -> np.dtype[Any]:
     return np.dtype(_STORAGE[dtype][0])
 
 
+def torch_dtype(dtype: DType) -> torch.dtype:
+    """The type that torch shows."""
+    return _STORAGE[dtype][1]
+
+
 def as_tensor(memory: NDArray[Any], dtype: DType) -> torch.Tensor:
     """The array as a tensor of ``dtype``, without a copy; shape as it is."""
     return torch.from_numpy(memory).view(_STORAGE[dtype][1])

@@ -117,34 +117,32 @@ class SlotReturns:
     """Slots that a device still copies from, given back when it no longer does.
 
     Args:
-        give_back: Called with each slot whose copy is done, in the user's thread.
         limit: Slots under way at once; beyond it the host waits for the oldest, so that memory does not grow when
             copies are slower than the engine.
     """
 
-    def __init__(self, give_back: Callable[[NDArray[Any]], None], *, limit: int) -> None:
-        self._give_back = give_back
+    def __init__(self, *, limit: int) -> None:
         self._limit = limit
-        self._under_way: deque[tuple[Event, NDArray[Any]]] = deque()
+        self._under_way: deque[tuple[Event, Callable[[], None]]] = deque()
 
-    def add(self, slot: NDArray[Any], done: Event) -> None:
-        """``slot`` may be given back once ``done``."""
-        self._under_way.append((done, slot))
+    def add(self, give_back: Callable[[], None], done: Event) -> None:
+        """``give_back`` is to be called once ``done``, in the user's thread."""
+        self._under_way.append((done, give_back))
 
     def collect(self) -> None:
         """Gives back what is done, without waiting unless the limit is reached."""
         while self._under_way:
-            done, slot = self._under_way[0]
+            done, give_back = self._under_way[0]
             if len(self._under_way) >= self._limit:
                 done.synchronize()
             elif not done.query():
                 return
             self._under_way.popleft()
-            self._give_back(slot)
+            give_back()
 
     def drain(self) -> None:
         """Waits for all copies and gives every slot back."""
         while self._under_way:
-            done, slot = self._under_way.popleft()
+            done, give_back = self._under_way.popleft()
             done.synchronize()
-            self._give_back(slot)
+            give_back()

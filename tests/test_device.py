@@ -1,5 +1,7 @@
 """The way to a CUDA device; what needs one is marked gpu, the rest of the logic runs everywhere."""
 
+import functools
+
 import pytest
 import torch
 
@@ -45,10 +47,10 @@ def test_what_is_no_device_of_ours_is_one_clear_error(device):
 
 def test_slots_come_back_in_order_when_their_copies_are_done():
     back: list[str] = []
-    returns = SlotReturns(back.append, limit=3)
+    returns = SlotReturns(limit=3)
     events = [FakeEvent() for _ in range(2)]
-    returns.add("first", events[0])
-    returns.add("second", events[1])
+    returns.add(lambda: back.append("first"), events[0])
+    returns.add(lambda: back.append("second"), events[1])
     returns.collect()
     assert back == []
     events[1].done = True
@@ -62,10 +64,10 @@ def test_slots_come_back_in_order_when_their_copies_are_done():
 
 def test_the_host_waits_for_a_copy_only_at_the_limit():
     back: list[int] = []
-    returns = SlotReturns(back.append, limit=2)
+    returns = SlotReturns(limit=2)
     events = [FakeEvent() for _ in range(3)]
     for number, event in enumerate(events):
-        returns.add(number, event)
+        returns.add(functools.partial(back.append, number), event)
         returns.collect()
         assert len(back) >= number, "memory would grow with every copy"
     assert back == [0, 1]

@@ -1,9 +1,10 @@
-"""Chooses and builds what a Loader reads with: the one place that knows every engine by name."""
+"""Builds what a Loader reads with: the one place that knows every engine by name."""
 
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import torch
 
@@ -13,21 +14,12 @@ from fastload.dataset import Dataset
 from fastload.device import CudaCopyStream, pinned_memory
 from fastload.engine.base import Engine
 from fastload.loader.delivery import Delivery, DeviceDelivery, ShownDelivery
+from fastload.loader.lane import Lane, OpenSlots, Slots
 from fastload.loader.machinery import Machinery
-from fastload.loader.options import one_of
 from fastload.stats import Stats
 
-EngineName = Literal["auto", "cpu"]
-
-
-def resolve_engine(name: str) -> Literal["cpu"]:
-    """The engine that ``name`` stands for on this machine.
-
-    Raises:
-        ConfigError: There is no engine of this name.
-    """
-    one_of("engine", name, ("auto", "cpu"))
-    return "cpu"
+EngineName = Literal["auto", "cpu", "dali", "hybrid"]
+ENGINE_NAMES: Final = ("auto", "cpu", "dali", "hybrid")
 
 
 def build_machinery(
@@ -36,7 +28,7 @@ def build_machinery(
     *,
     rows: int,
     num_slots: int,
-    engine: Literal["cpu"],
+    shares: Mapping[str, float],
     num_workers: int,
     device: torch.device | None,
     reuse_buffers: bool,
@@ -46,22 +38,34 @@ def build_machinery(
 
     Args:
         num_slots: Slots that stay for good: those that the engine works on and those that the user sees.
+        shares: Share of the batches by name of the engine ("cpu", "dali"); one, or two whose sum is 1.
         The others are the Loader's own.
     """
     ring = functools.partial(Ring, (rows, *output.shape), storage_dtype(output.dtype), num_slots)
+    lanes = []
+    for name, share in shares.items():
+        engine = _build_engine(name, dataset, output, num_workers, device, stats)
+        slots: Slots
+        if device is None:
+            slots = ring(reuse=reuse_buffers)
+        else:
+            slots = OpenSlots() if name == "dali" else ring(allocate=pinned_memory)
+        lanes.append(Lane(engine=engine, slots=slots, share=share))
     delivery: Delivery
-    if device is not None:
-        slots = ring(allocate=pinned_memory)
-        delivery = DeviceDelivery(slots, CudaCopyStream(device), output=output, dataset=dataset)
+    if device is None:
+        delivery = ShownDelivery(output=output, dataset=dataset)
     else:
-        slots = ring(reuse=reuse_buffers)
-        delivery = ShownDelivery(slots, output=output, dataset=dataset)
-    return Machinery(
-        engine=_build_engine(engine, dataset, output, num_workers, stats), slots=slots, delivery=delivery, output=output
-    )
+        delivery = DeviceDelivery(CudaCopyStream(device), output=output, dataset=dataset)
+    return Machinery(lanes=tuple(lanes), delivery=delivery, output=output)
 
 
-def _build_engine(name: Literal["cpu"], dataset: Dataset, output: Output, num_workers: int, stats: Stats) -> Engine:
+def _build_engine(
+    name: str, dataset: Dataset, output: Output, num_workers: int, device: torch.device | None, stats: Stats
+) -> Engine:
+    if name == "dali":
+        from fastload.engine.dali import DaliEngine
+
+        return DaliEngine(dataset, output, num_workers=num_workers, device=device, stats=stats)
     from fastload.engine.cpu import CpuEngine
 
     return CpuEngine(dataset, output, num_workers=num_workers, stats=stats)

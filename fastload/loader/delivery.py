@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Final, Protocol
 
 import torch
-from numpy.typing import NDArray
+from torch.utils.dlpack import from_dlpack
 
 from fastload.augment import Output
-from fastload.batch import Batch, Ring, as_tensor
+from fastload.batch import Batch, Ring, as_tensor, torch_dtype
 from fastload.dataset import Dataset
 from fastload.device import Copy, CopyStream, SlotReturns
+from fastload.engine.base import OpenSlot
 from fastload.loader.flight import Flight
 
 # Copies under way at which the host waits for the oldest. Two are there by design, the user's next batch and the one
@@ -46,8 +48,7 @@ class ShownDelivery:
 
     lookahead = 0
 
-    def __init__(self, slots: Ring, *, output: Output, dataset: Dataset) -> None:
-        self._slots = slots
+    def __init__(self, *, output: Output, dataset: Dataset) -> None:
         self._output = output
         self._dataset = dataset
 
@@ -55,8 +56,11 @@ class ShownDelivery:
         return flight
 
     def finish(self, started: Flight) -> Batch:
-        shown = self._slots.lend(started.slot)[: len(started.ids)]
-        return _as_batch(shown, started, self._output, self._dataset)
+        slots = started.lane.slots
+        assert isinstance(slots, Ring)
+        assert not isinstance(started.slot, OpenSlot)
+        images = as_tensor(slots.lend(started.slot)[: len(started.ids)], self._output.dtype)
+        return _as_batch(images, started, self._output, self._dataset)
 
     def close(self) -> None:
         pass
@@ -65,38 +69,42 @@ class ShownDelivery:
 class DeviceDelivery:
     """Slots are copied to a device while the batch before them is still used there; they come back by event.
 
+    Images that an engine left on the device are handed over as they are.
+
     Args:
-        slots: What the engine fills; pinned memory.
-        stream: What copies.
+        stream: What copies from pinned memory.
     """
 
     lookahead = 1
 
-    def __init__(self, slots: Ring, stream: CopyStream, *, output: Output, dataset: Dataset) -> None:
-        self._slots = slots
+    def __init__(self, stream: CopyStream, *, output: Output, dataset: Dataset) -> None:
         self._stream = stream
         self._output = output
         self._dataset = dataset
-        self._returns = SlotReturns(slots.give_back, limit=COPIES_UNDER_WAY)
+        self._returns = SlotReturns(limit=COPIES_UNDER_WAY)
 
-    def start(self, flight: Flight) -> tuple[Copy, Batch]:
-        batch = _as_batch(flight.images, flight, self._output, self._dataset)
-        copy = self._stream.start((batch.images, batch.labels))
-        self._returns.add(flight.slot, copy.done)
+    def start(self, flight: Flight) -> tuple[Flight, Copy]:
+        labels = torch.from_numpy(self._dataset.labels(flight.ids))
+        if isinstance(flight.images, OpenSlot):
+            return flight, self._stream.start((labels,))
+        copy = self._stream.start((as_tensor(flight.images, self._output.dtype), labels))
+        self._returns.add(functools.partial(flight.lane.slots.give_back, flight.slot), copy.done)
         self._returns.collect()
-        return copy, batch
+        return flight, copy
 
-    def finish(self, started: tuple[Copy, Batch]) -> Batch:
-        copy, batch = started
-        images, labels = self._stream.hand_over(copy)
-        return dataclasses.replace(batch, images=images, labels=labels)
+    def finish(self, started: tuple[Flight, Copy]) -> Batch:
+        flight, copy = started
+        *images, labels = self._stream.hand_over(copy)
+        if isinstance(flight.slot, OpenSlot):
+            # In the user's thread: his stream, not the engine's thread, has to wait for these images.
+            images = [from_dlpack(flight.slot.images).to(torch_dtype(self._output.dtype))]
+        return dataclasses.replace(_as_batch(images[0], flight, self._output, self._dataset), labels=labels)
 
     def close(self) -> None:
         self._returns.drain()
 
 
-def _as_batch(memory: NDArray[Any], flight: Flight, output: Output, dataset: Dataset) -> Batch:
-    images = as_tensor(memory, output.dtype)
+def _as_batch(images: torch.Tensor, flight: Flight, output: Output, dataset: Dataset) -> Batch:
     return Batch(
         images=images.permute(0, 3, 1, 2) if output.memory_format == "channels_last" else images,
         labels=torch.from_numpy(dataset.labels(flight.ids)),

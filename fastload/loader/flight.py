@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.engine.base import Engine, Failure, Pending, Request
+from fastload.engine.base import Failure, OpenSlot, Pending, Request
 from fastload.errors import DataError
+from fastload.loader.lane import Lane
 from fastload.loader.ledger import Skipped
 from fastload.loader.plan import EpochPlan
 from fastload.stats import Stats
@@ -25,15 +26,17 @@ class Flight:
 
     Attributes:
         index: Number of the batch in the epoch.
+        lane: The engine that fills the slot, and where the slot is from.
         slot: The whole slot that the engine fills; rows 0 to len(valid) belong to this batch.
         valid: bool (n,), False for padding.
         ids: int64 (n,), samples that the rows hold; known once ``land`` has returned.
         skipped: Samples that were replaced (padding is not accounted for); known once ``land`` has returned.
     """
 
-    def __init__(self, index: int, plan: EpochPlan, slot: NDArray[Any], *, engine: Engine, stats: Stats) -> None:
+    def __init__(self, index: int, plan: EpochPlan, lane: Lane, *, stats: Stats) -> None:
         self.index = index
-        self.slot = slot
+        self.lane = lane
+        self.slot: NDArray[Any] | OpenSlot = lane.slots.take()
         self.skipped: tuple[Skipped, ...] = ()
         self._waited = 0.0
         share = plan.batches.slice(index)
@@ -41,15 +44,14 @@ class Flight:
         self.ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._positions = share.positions
         self._plan = plan
-        self._engine = engine
         self._stats = stats
         # A rank's share of a last batch that is kept may be empty; there is nothing to ask of the engine then.
-        self._pending: Pending | None = engine.submit(self._request, self.images) if len(self.valid) else None
+        self._pending: Pending | None = lane.engine.submit(self._request, self.images) if len(self.valid) else None
 
     @property
-    def images(self) -> NDArray[Any]:
+    def images(self) -> NDArray[Any] | OpenSlot:
         """The rows of the slot that belong to this batch."""
-        return self.slot[: len(self.valid)]
+        return self.slot if isinstance(self.slot, OpenSlot) else self.slot[: len(self.valid)]
 
     @property
     def expected(self) -> int:
@@ -60,6 +62,11 @@ class Flight:
         """Called in one of the engine's threads."""
         self.ids = self._plan.ids(self._positions)
         return self._plan.request(np.arange(len(self.ids), dtype=np.int64), self.ids)
+
+    def arrived(self) -> int:
+        """Waits for the engine; how many rows hold the pixels of their sample."""
+        failures = self._wait(self._pending) if self._pending is not None else ()
+        return len(self.valid) - len(failures)
 
     def land(self, *, replace: bool) -> None:
         """Waits until every row holds the pixels of its sample or, if ``replace``, of a substitute.
@@ -94,7 +101,7 @@ class Flight:
             ids = np.array([self._plan.substitute(missing[row].sample_id, attempt) for row in rows.tolist()], np.int64)
             self.ids[rows] = ids
             request = functools.partial(self._plan.request, rows, ids)
-            failed = {failure.row for failure in self._wait(self._engine.submit(request, self.images))}
+            failed = {failure.row for failure in self._wait(self.lane.engine.submit(request, self.images))}
             for row in rows.tolist():
                 if row not in failed:
                     entries[row] = self._as_skipped(missing.pop(row))

@@ -24,7 +24,7 @@ class EpochIterator:
         first_batch: Where to begin.
         keeper: Holds what reads them; left alone at the regular end of the epoch, so that the next one starts warm, and
             closed at any other.
-        prefetch: Batches that the engine works on while the user works on one.
+        prefetch: Batches that each engine works on while the user works on one.
         replace: Whether a sample that cannot be delivered is replaced; else it is an error.
         stats: Where time is accounted for.
         ledger: Where samples are accounted for.
@@ -112,12 +112,10 @@ class EpochIterator:
         return batch
 
     def _submit_ahead(self) -> None:
-        while len(self._flights) < self._prefetch and self._next_to_submit < self._num_batches:
-            machinery = self._keeper.in_use
-            slot = machinery.slots.take()
-            self._flights.append(
-                Flight(self._next_to_submit, self._plan, slot, engine=machinery.engine, stats=self._stats)
-            )
+        wanted = self._prefetch * len(self._keeper.in_use.lanes)
+        while len(self._flights) < wanted and self._next_to_submit < self._num_batches:
+            lane = self._keeper.in_use.lane(self._next_to_submit)
+            self._flights.append(Flight(self._next_to_submit, self._plan, lane, stats=self._stats))
             self._next_to_submit += 1
 
     def _start_next(self) -> tuple[Flight, Any] | Exception:

@@ -70,11 +70,13 @@ class LoaderStats:
             (fastload.stats.STAGES).
         counts: Counters by name: decoders used, bytes read, slots added because batches were kept.
         epoch: Account of the epoch that is being read, or that was read last; None before the first.
+        engine: What reads, and why: "cpu (as asked for)"; before the first epoch what was asked for.
     """
 
     spans: dict[str, Span]
     counts: dict[str, int]
     epoch: EpochLedger | None
+    engine: str
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain dicts, lists, numbers and strings, ready for JSON."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -17,7 +18,8 @@ from fastload.augment import AugmentPlan, MemoryFormat, compile_plan
 from fastload.dataset import Dataset, Verify, open_dataset
 from fastload.device import resolve_device
 from fastload.errors import ConfigError, DataError, FastloadError
-from fastload.loader.build import EngineName, build_machinery, resolve_engine
+from fastload.loader.build import ENGINE_NAMES, EngineName, build_machinery
+from fastload.loader.choose import Choice, choose
 from fastload.loader.iteration import EpochIterator
 from fastload.loader.ledger import Ledger, LoaderStats
 from fastload.loader.machinery import Keeper
@@ -63,7 +65,11 @@ class Loader:
         last_batch: What becomes of the last global batch where it is not full: "keep" splits it among the ranks (a
             rank's share may be smaller, even empty), "drop" leaves it out, "pad" fills it up with samples that
             ``Batch.valid`` marks. Every rank has the same number of batches in each case.
-        engine: "cpu", or "auto", which takes the best that this machine has.
+        engine: "cpu" decodes in threads of this process; "dali" by NVIDIA DALI, on the device if there is one; "hybrid"
+            lets both work, each on the share of the batches that a short measurement gives it. "auto" measures where
+            there is a device and DALI, and takes what is the fastest; ``stats().engine`` says what and why. Order and
+            crops are the same with all of them, pixels within 1 grey level but for the borders of crops (see
+            DaliEngine): name an engine where runs have to be equal to the bit.
         device: None or "cpu" for tensors in ordinary memory; "cuda", "cuda:1" or a torch.device for tensors there,
             copied beside the user's work, one batch ahead.
         seed: 0 <= seed < 2**64. Order and augmentation depend on it.
@@ -109,11 +115,13 @@ class Loader:
         reuse_buffers: bool = False,
     ) -> None:
         one_of("shuffle", shuffle, _MODES)
+        one_of("engine", engine, ENGINE_NAMES)
         one_of("last_batch", last_batch, ("keep", "drop", "pad"))
         one_of("on_error", on_error, ("raise", "skip"))
         one_of("verify", verify, ("first", "always", "never"))
         one_of("reuse_buffers", reuse_buffers, (True, False))
-        self._engine = resolve_engine(engine)
+        self._engine = engine
+        self._choice: Choice | None = None
         self.batch_size = integer("batch_size", batch_size, at_least=1)
         self.num_workers = (
             default_num_workers() if num_workers is None else integer("num_workers", num_workers, at_least=1)
@@ -213,15 +221,16 @@ class Loader:
         self._next_epoch = position.epoch + 1
         self._position = Position(epoch=position.epoch, batch=position.batch, transforms=digest)
         self._ledger = Ledger(epoch=position.epoch, first_batch=position.batch)
-        self._ready_machinery()
+        plan = EpochPlan(
+            epoch=position.epoch,
+            dataset=self.dataset,
+            order=self._order,
+            batches=self._batches,
+            augment=self._augment,
+        )
+        self._ready_machinery(plan)
         iteration = EpochIterator(
-            EpochPlan(
-                epoch=position.epoch,
-                dataset=self.dataset,
-                order=self._order,
-                batches=self._batches,
-                augment=self._augment,
-            ),
+            plan,
             first_batch=position.batch,
             keeper=self._keeper,
             prefetch=self._prefetch,
@@ -261,11 +270,12 @@ class Loader:
         """Where the time went since the Loader was made, and the account of the epoch."""
         counts = self._stats.counts()
         if self._keeper.machinery is not None:
-            counts["slots.added"] = self._keeper.machinery.slots.num_added
+            counts["slots.added"] = self._keeper.machinery.num_added
         return LoaderStats(
             spans=self._stats.spans(),
             counts=counts,
             epoch=self._ledger.read_out() if self._ledger is not None else None,
+            engine=f"{self._choice.name} ({self._choice.reason})" if self._choice is not None else self._engine,
         )
 
     def close(self) -> None:
@@ -313,7 +323,7 @@ class Loader:
         if iteration is not None:
             iteration.close(reason)
 
-    def _ready_machinery(self) -> None:
+    def _ready_machinery(self, plan: EpochPlan) -> None:
         """Keeps what the last epoch was read with if it still serves, else builds another."""
         rows = self.batch_size if self._batches.last_batch == "pad" else min(self.batch_size, self._order.num_samples)
         output = dataclasses.replace(self._augment.output, memory_format=self._memory_format)
@@ -321,17 +331,19 @@ class Loader:
         if kept is not None and kept.usable and kept.output == output:
             return
         self._keeper.close()
-        self._keeper.machinery = build_machinery(
+        build = functools.partial(
+            build_machinery,
             self.dataset,
             output,
             rows=rows,
             num_slots=min(self._prefetch, len(self)) + 2,
-            engine=self._engine,
             num_workers=self.num_workers,
             device=self.device,
             reuse_buffers=self._reuse_buffers,
-            stats=self._stats,
         )
+        if self._choice is None:
+            self._choice = choose(self._engine, self.device, lambda shares: build(shares=shares, stats=Stats()), plan)
+        self._keeper.machinery = build(shares=self._choice.shares, stats=self._stats)
 
 
 def _digest(transforms: tuple[Transform, ...]) -> str:

@@ -8,9 +8,8 @@ import threading
 from dataclasses import dataclass, field
 
 from fastload.augment import Output
-from fastload.batch import Ring
-from fastload.engine.base import Engine
 from fastload.loader.delivery import Delivery
+from fastload.loader.lane import Lane
 
 
 @dataclass(eq=False, kw_only=True)
@@ -18,21 +17,31 @@ class Machinery:
     """What one Loader reads with. Threads and slots live here and nowhere else.
 
     Attributes:
-        engine: Fills slots.
-        slots: What it fills.
+        lanes: Engines with their slots; one, or two that work beside each other.
         delivery: Makes batches of them.
         output: What it was built for; a Loader that needs another output builds another one.
         process: The process that built it: threads do not follow into a forked child.
         closed: Whether it was ended.
     """
 
-    engine: Engine
-    slots: Ring
+    lanes: tuple[Lane, ...]
     delivery: Delivery
     output: Output
     process: int = field(default_factory=os.getpid)
     closed: bool = False
     _builder: int = field(default_factory=threading.get_ident)
+
+    def lane(self, batch: int) -> Lane:
+        """The lane of a batch of the epoch: evenly spread, the same in every epoch."""
+        first = self.lanes[0]
+        if len(self.lanes) == 1 or int((batch + 1) * first.share) > int(batch * first.share):
+            return first
+        return self.lanes[1]
+
+    @property
+    def num_added(self) -> int:
+        """Slots that had to be made because all others were still seen."""
+        return sum(lane.slots.num_added for lane in self.lanes)
 
     @property
     def usable(self) -> bool:
@@ -44,10 +53,10 @@ class Machinery:
         if not self.usable:
             return
         self.closed = True
-        try:
-            self.engine.close()
-        finally:
-            self.delivery.close()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.delivery.close)
+            for lane in self.lanes:
+                stack.callback(lane.engine.close)
 
     def close_from_anywhere(self) -> None:
         """As ``close``, for the garbage collector, which runs in any thread: one of the engine's cannot join itself."""

@@ -29,7 +29,7 @@ class Data(Section):
     """Data set to evaluate on; its classes must be those of `train`."""
     num_workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Decoding threads per process; null takes what the machine offers. Changes the speed, never the result."""
-    engine: Literal["auto", "cpu"] = "auto"
+    engine: Literal["auto", "cpu", "dali", "hybrid"] = "auto"
     """What decodes and resizes."""
     on_error: Literal["raise", "skip"] = "raise"
     """A sample that cannot be read stops the training, or is replaced by another one and listed in the report."""

@@ -206,3 +206,17 @@ def test_a_probe_that_crashes_means_whole_images(tmp_path, monkeypatch, caplog):
     engine.submit(lambda: Request(rows=np.arange(3), draws=whole(range(3), output)), slot).result()
     engine.close()
     np.testing.assert_array_equal(slot, [decoded(data) for data in files])
+
+
+def test_batches_may_grow(make_engine):
+    dataset = MemoryDataset([jpeg(picture(60 + i, 80, seed=i)) for i in range(8)])
+    output = make_output()
+    engine = make_engine(dataset, output)
+    expected = make_slot(8, output)
+    engine.submit(whole_images(dataset, output), expected).result()
+    engine = make_engine(dataset, output)
+    slots = [make_slot(count, output) for count in (2, 3, 8, 1, 8)]
+    pending = [engine.submit(whole_images(dataset, output, ids=list(range(len(slot)))), slot) for slot in slots]
+    for one, slot in zip(pending, slots, strict=True):
+        assert one.result() == ()
+        np.testing.assert_array_equal(slot, expected[: len(slot)])

@@ -59,7 +59,7 @@ def stream(monkeypatch):
     monkeypatch.setattr(
         build,
         "ShownDelivery",
-        lambda slots, *, output, dataset: DeviceDelivery(slots, stream, output=output, dataset=dataset),
+        lambda *, output, dataset: DeviceDelivery(stream, output=output, dataset=dataset),
     )
     return stream
 

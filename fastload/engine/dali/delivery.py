@@ -62,5 +62,7 @@ def deliver(
 def _blackened(images: torch.Tensor, empty: NDArray[np.bool_], output: Output) -> torch.Tensor:
     if empty.any():
         black = torch.tensor(output.bias, dtype=torch.float32).to(_TYPES[output.dtype]).to(images.device)
+        if output.memory_format == "contiguous":
+            black = black.view(3, 1, 1)
         images[torch.from_numpy(np.flatnonzero(empty)).to(images.device)] = black
     return images

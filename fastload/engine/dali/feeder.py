@@ -129,15 +129,18 @@ class Feeder:
                 if job is not None:
                     self._guard(job, lambda job=job: self._begin(job, flights))  # type: ignore[misc]
                 elif flights:
-                    flight = flights.popleft()
-                    self._guard(flight.job, lambda flight=flight: self._finish(flight, flights))  # type: ignore[misc]
-                    flight.job.finished.set()
+                    self._finish_oldest(flights)
                 elif self._dismissed:
                     return
                 del job
         finally:
             self._graph = None
             self._pool.shutdown()
+
+    def _finish_oldest(self, flights: deque[_Flight]) -> None:
+        flight = flights.popleft()
+        self._guard(flight.job, lambda: self._finish(flight, flights))
+        flight.job.finished.set()
 
     def _guard(self, job: Job, action: Callable[[], None]) -> None:
         """Whatever breaks belongs to the caller of result(): a thread has nobody else to tell."""
@@ -183,8 +186,11 @@ class Feeder:
             arguments=make_arguments(draws, self._output)[good],
             num_rows=len(rows),
         )
+        num_rows = len(rows) if isinstance(job.slot, OpenSlot) else len(job.slot)
+        while flights and num_rows > self._graph_rows:  # a larger pipeline is built, and the smaller one emptied before
+            self._finish_oldest(flights)
         try:
-            self._running(len(good)).start(flight.encoded, flight.arguments)
+            self._running(num_rows).start(flight.encoded, flight.arguments)
         except BatchRefused:
             self._rescue([*flights, flight])
             flights.clear()
@@ -221,7 +227,7 @@ class Feeder:
         )
 
     def _running(self, count: int) -> Graph:
-        """The pipeline, built anew if there is none or if it is too small. Nothing may be in one that is too small."""
+        """The pipeline for batches of up to ``count`` rows; built anew if there is none, or too small a one."""
         if self._graph is None or self._graph_rows < count:
             self._graph = None
             device_id = None if self._device is None else self._device.index or 0

@@ -1,0 +1,174 @@
+"""Engines behind a Loader: the same order, crops, account and position with each, and how one is chosen."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import fastload as fl
+from fastload import transforms as T
+from fastload.errors import ConfigError
+from fastload.loader import choose as choosing
+from fastload.loader.choose import Choice, choose, decide
+
+ENGINES = ["cpu", "dali", "hybrid"]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Measures engines for as short as it goes."""
+    monkeypatch.setattr(choosing, "_BATCHES", 2)
+
+
+def read(loader, epoch=0):
+    loader.set_epoch(epoch)
+    return [(batch.ids.clone(), batch.labels.clone(), batch.images.clone()) for batch in loader]
+
+
+@pytest.mark.parametrize("engine", ["dali", "hybrid"])
+def test_equal_seeds_give_equal_samples_and_crops_on_every_engine(photos, train, engine, quick):
+    options = {"batch_size": 8, "transforms": train, "num_workers": 2, "seed": 5}
+    with fl.Loader(photos, engine="cpu", **options) as loader:
+        expected = read(loader, 3)
+    with fl.Loader(photos, engine=engine, **options) as loader:
+        found = read(loader, 3)
+        assert loader.stats().epoch.read == 50
+    for (ids, labels, images), (other_ids, other_labels, others) in zip(expected, found, strict=True):
+        assert torch.equal(ids, other_ids)
+        assert torch.equal(labels, other_labels)
+        difference = (images.float() - others.float()).abs()
+        assert others.is_contiguous(memory_format=torch.channels_last)
+        assert difference.mean() <= 0.6
+        assert difference[:, :, 1:-1, 1:-1].max() <= 2
+
+
+@pytest.mark.parametrize("engine", ["dali", "hybrid"])
+def test_a_run_goes_on_where_a_state_was_taken(photos, train, engine, quick):
+    options = {"batch_size": 8, "transforms": train, "num_workers": 2, "engine": engine}
+    with fl.Loader(photos, **options) as loader:
+        iterator = iter(loader)
+        for _ in range(3):
+            next(iterator)
+        state = loader.state_dict()
+        rest = [batch.ids.tolist() for batch in iterator]
+    with fl.Loader(photos, **(options | {"engine": "cpu"})) as loader:
+        loader.load_state_dict(state)
+        assert [batch.ids.tolist() for batch in loader] == rest
+
+
+@pytest.mark.parametrize("engine", ["dali", "hybrid"])
+def test_damaged_samples_are_replaced_and_listed_alike(own_photos, train, engine, quick):
+    damaged = sorted(own_photos.rglob("*.jpg"))[::9]
+    for path in damaged:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    accounts = []
+    for name in ("cpu", engine):
+        options = {"batch_size": 8, "transforms": train, "num_workers": 2, "on_error": "skip", "engine": name}
+        with fl.Loader(own_photos, **options) as loader:
+            ids = [ids.tolist() for ids, _, _ in read(loader)]
+            epoch = loader.stats().epoch
+        accounts.append((ids, epoch.read, [(one.key, one.replacement_key, one.batch) for one in epoch.skipped]))
+    assert accounts[0] == accounts[1]
+    assert len(accounts[0][2]) == len(damaged)
+
+
+def test_hybrid_uses_both_engines_and_says_so(photos, train, quick):
+    with fl.Loader(photos, batch_size=4, transforms=train, num_workers=2, engine="hybrid") as loader:
+        read(loader)
+        counts, said = loader.stats().counts, loader.stats().engine
+    if "+" in said:  # each at least 5% of the work
+        assert counts["decoder.dali"] > 0
+        assert counts["decoder.fastload"] > 0
+    assert "images/s" in said
+
+
+def test_memory_format_reaches_dali(photos):
+    train = [T.RandomResizedCrop(20), T.ToDtype(torch.float16, scale=True), T.Normalize([0.5] * 3, [0.25] * 3)]
+    found = []
+    for memory_format in ("channels_last", "contiguous"):
+        options = {"batch_size": 8, "transforms": train, "num_workers": 1, "engine": "dali"}
+        with fl.Loader(photos, memory_format=memory_format, **options) as loader:
+            found.append(read(loader))
+    for (_, _, images), (_, _, planar) in zip(*found, strict=True):
+        assert planar.is_contiguous()
+        assert torch.equal(images, planar)
+
+
+def test_auto_needs_no_measurement_where_batches_stay_in_ordinary_memory(photos, train):
+    with fl.Loader(photos, batch_size=8, transforms=train, num_workers=2) as loader:
+        assert loader.stats().engine == "auto"
+        read(loader)
+        assert loader.stats().engine == "cpu (batches stay in ordinary memory)"
+
+
+def test_the_measurement_finds_the_faster_engine_and_gives_every_slot_back(photos, train, monkeypatch):
+    """One of two CPU engines is held up; nothing of it remains in the epoch."""
+    built = []
+
+    def build(shares):
+        machinery = real(shares={"cpu": 1.0})
+        built.append((next(iter(shares)), machinery))
+        if "dali" in shares:
+            submit = machinery.lanes[0].engine.submit
+
+            def slowly(plan, images):
+                return submit(lambda: (time.sleep(0.2), plan())[1], images)
+
+            machinery.lanes[0].engine.submit = slowly
+        return machinery
+
+    with fl.Loader(photos, batch_size=8, transforms=train, num_workers=2) as loader:
+        plan, real = epoch_plan_and_builder(loader, monkeypatch)
+        choice = choose("auto", torch.device("cuda", 0), build, plan)
+    assert list(choice.shares) == ["cpu"]
+    assert [name for name, _ in built] == ["cpu", "dali", "cpu", "dali"]
+    assert all(machinery.closed for _, machinery in built)
+    assert all(machinery.num_added == 0 for _, machinery in built)
+
+
+def epoch_plan_and_builder(loader, monkeypatch):
+    """What a Loader would begin an epoch with."""
+    seen = {}
+
+    def choose_nothing(wanted, device, build, plan):
+        seen["plan"] = plan
+        seen["build"] = build
+        return Choice(shares={"cpu": 1.0}, reason="")
+
+    monkeypatch.setattr("fastload.loader.loader.choose", choose_nothing)
+    iter(loader).close()
+    return seen["plan"], lambda shares: seen["build"](shares)
+
+
+@pytest.mark.parametrize(
+    ("alone", "together", "name"),
+    [
+        ({"cpu": 900.0, "dali": 400.0}, {"cpu": 600.0, "dali": 200.0}, "cpu"),
+        ({"cpu": 400.0, "dali": 900.0}, {"cpu": 100.0, "dali": 800.0}, "dali"),
+        ({"cpu": 900.0, "dali": 800.0}, {"cpu": 900.0, "dali": 300.0}, "cpu 75% + dali 25%"),
+        ({"cpu": 900.0, "dali": 10.0}, {"cpu": 1000.0, "dali": 10.0}, "cpu"),
+    ],
+)
+def test_what_measured_rates_lead_to(alone, together, name):
+    choice = decide(alone, together)
+    assert choice.name == name
+    assert sum(choice.shares.values()) == pytest.approx(1.0)
+    assert "cpu" in choice.reason
+    assert "images/s" in choice.reason
+
+
+def test_batches_are_spread_evenly_over_lanes(photos, train, monkeypatch, quick):
+    with fl.Loader(photos, batch_size=8, transforms=train, num_workers=1) as loader:
+        _, real = epoch_plan_and_builder(loader, monkeypatch)
+        machinery = real(shares={"cpu": 0.7, "dali": 0.3})
+        taken = np.array([machinery.lane(batch) is machinery.lanes[0] for batch in range(1000)])
+        machinery.close()
+    assert abs(taken.mean() - 0.7) < 0.002
+    assert np.abs(np.cumsum(taken) - 0.7 * np.arange(1, 1001)).max() < 1.0
+
+
+def test_an_unknown_engine_is_one_clear_error(photos, train):
+    with pytest.raises(ConfigError, match="engine must be one of 'auto', 'cpu', 'dali', 'hybrid', not 'gpu'"):
+        fl.Loader(photos, batch_size=8, transforms=train, engine="gpu")
