@@ -11,7 +11,8 @@ from PIL import Image
 
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.cpu.decode import decode
-from fastload.engine.cpu.workspace import MAX_FILE_BYTES, Workspace
+from fastload.engine.cpu.workspace import Workspace
+from fastload.engine.limits import MAX_FILE_BYTES
 from fastload.errors import DataError
 from fastload.stats import Stats
 from tests.engine.helpers import MemoryDataset, decoded, jpeg, make_output, make_slot, picture, whole_images

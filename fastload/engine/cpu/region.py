@@ -15,10 +15,10 @@ from fastload.engine.cpu.kernels.layout import (
     BOX_WIDTH,
     GRID_HEIGHT,
     GRID_WIDTH,
-    MAX_SIDE,
     WINDOW_LEFT,
     WINDOW_TOP,
 )
+from fastload.engine.limits import MAX_SIDE
 
 # Pixels beyond the filter's reach on each side: rounding may move a tap by one.
 _MARGIN = 2

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure
-from fastload.engine.cpu.decode import Decoded, decode, decode_whole
+from fastload.engine.cpu.decode import Decoded, decode, decode_all
 from fastload.engine.cpu.job import KERNEL_READS, Job, Work, lay_out
 from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries, read_tally
 from fastload.engine.cpu.kernels.layout import DONE, REGION_TOO_SMALL, make_constants
@@ -114,7 +114,7 @@ class Worker:
         spent.decode += decoded - read
         status = self._resample(work, item, result)
         if status == REGION_TOO_SMALL:  # not seen; the whole image then is enough
-            result = decode_whole(num_bytes, workspace)
+            result = decode_all(num_bytes, workspace)
             status = self._resample(work, item, result)
         spent.resize += perf_counter() - decoded
         spent.bytes += num_bytes

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from fastload.augment.parameters import Output
 from fastload.engine.cpu.kernels.deliver import TALLY, Memory
-from fastload.engine.cpu.kernels.layout import MAX_PIXELS, MAX_SIDE, SLACK, make_scratch
+from fastload.engine.cpu.kernels.layout import SLACK, make_scratch
+from fastload.engine.limits import MAX_FILE_BYTES
+from fastload.engine.whole import check_size
 from fastload.errors import DataError
 from fastload.jpeg import workspace as jpeg_workspace
 
-# The largest image file that is read. MAX_PIXELS of 8-byte pixels, stored without compression, fit.
-MAX_FILE_BYTES: Final = 1 << 30
 _PAGE: Final = 1 << 16
 # Images and files up to this size are decoded by our own decoder (whose memory is 350 bytes for each pixel of width and
 # the bytes of the file); larger ones are left to libjpeg-turbo.
@@ -85,14 +85,3 @@ def _grown(buffer: NDArray[np.uint8], num_bytes: int) -> NDArray[np.uint8]:
 def _rounded(num_bytes: int) -> int:
     """A quarter more, in whole pages, so that a run of slowly growing images does not allocate each time."""
     return (num_bytes + num_bytes // 4 + _PAGE) // _PAGE * _PAGE
-
-
-def check_size(height: int, width: int) -> None:
-    """DataError for an image of no pixels, or of more than are decoded."""
-    if height < 1 or width < 1:
-        raise DataError(f"the image has {width} x {height} pixels: nothing can be cut from it")
-    if height * width > MAX_PIXELS or height > MAX_SIDE or width > MAX_SIDE:
-        raise DataError(
-            f"the header asks for {width} x {height} pixels, and at most {MAX_PIXELS:,} (and {MAX_SIDE:,} a side) "
-            "are decoded: the file is damaged or a decompression bomb"
-        )

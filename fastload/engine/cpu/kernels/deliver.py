@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from fastload.dataset.reads import Reads
 from fastload.engine.cpu.kernels import system
-from fastload.engine.cpu.kernels.layout import DONE, MAX_PIXELS, SLACK, Constants, Scratch, Slot
+from fastload.engine.cpu.kernels.layout import DONE, SLACK, Constants, Scratch, Slot
 from fastload.engine.cpu.kernels.resample import resample_image
+from fastload.engine.limits import MAX_PIXELS
 from fastload.jit import calls, entry, inlined, kernel
 from fastload.jpeg import seek_lookup
 from fastload.jpeg.intrinsics import Word, add_atomically, address_of, move

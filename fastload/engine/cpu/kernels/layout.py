@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.augment.parameters import DType, Interpolation, Output
+from fastload.engine.limits import MAX_SIDE
 
-# The longest side of an image that is taken. A JPEG cannot be larger; it bounds every table below.
-MAX_SIDE: Final = 65_535
-# The most pixels of one image that are decoded (268 MB of RGB), Pillow's own limit. More is a decompression bomb.
-MAX_PIXELS: Final = 89_478_485
 # Bytes behind the last pixel that a kernel may read (never use) when it loads whole vectors.
 SLACK: Final = 256
 

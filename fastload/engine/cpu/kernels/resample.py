@@ -23,7 +23,6 @@ from fastload.engine.cpu.kernels.layout import (
     FLIP,
     GRID_HEIGHT,
     GRID_WIDTH,
-    MAX_SIDE,
     OUT_HEIGHT,
     OUT_WIDTH,
     REGION_TOO_SMALL,
@@ -34,6 +33,7 @@ from fastload.engine.cpu.kernels.layout import (
     Scratch,
     Slot,
 )
+from fastload.engine.limits import MAX_SIDE
 
 
 @jit.inlined
