@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Output
 from fastload.engine.cpu.kernels.deliver import TALLY, Memory
 from fastload.engine.cpu.kernels.layout import SLACK, make_scratch
-from fastload.engine.limits import MAX_FILE_BYTES
+from fastload.engine.limits import MAX_FILE_BYTES, MAX_PIXELS
 from fastload.engine.whole import check_size
 from fastload.errors import DataError
 from fastload.jpeg import workspace as jpeg_workspace
