@@ -30,8 +30,9 @@ from fastload.train.schedule import create_schedule, resolution_at
 from fastload.train.state import RunState
 from fastload.train.stepper import Precision, Stepper, choose_precision
 from fastload.train.threads import training_threads
+from fastload.transforms import Transform
 
-_INPUT_DTYPES: dict[Precision, str] = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
+INPUT_DTYPES: dict[Precision, str] = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def train(recipe: Recipe, *, progress: Progress | None = None) -> TrainReport:
@@ -50,7 +51,7 @@ def train(recipe: Recipe, *, progress: Progress | None = None) -> TrainReport:
     """
     with ExitStack() as stack:
         place = stack.enter_context(world(recipe.train.device))
-        stack.enter_context(_backends(recipe, place))
+        stack.enter_context(backends(recipe, place))
         stack.enter_context(training_threads(place.device, recipe.train.num_threads))
         return _train(recipe, place, progress or Progress(), stack)
 
@@ -67,7 +68,7 @@ def _train(recipe: Recipe, place: World, progress: Progress, stack: ExitStack) -
         directory, resume=recipe.checkpoint.resume, overwrite=recipe.report.overwrite, world=place
     )
     train_loader, val_loader = (stack.enter_context(item) for item in _loaders(recipe, datasets, place, precision))
-    stepper = _stepper(recipe, place, precision, num_classes, train_loader, resuming=resume_from is not None)
+    stepper = build_stepper(recipe, place, precision, num_classes, resuming=resume_from is not None)
     identity = Identity(
         recipe=dump_yaml(recipe),
         facts={
@@ -133,7 +134,7 @@ def _loaders(recipe: Recipe, datasets: list[Dataset], place: World, precision: P
         "seed": recipe.train.seed,
     }
     look = {
-        "dtype": _INPUT_DTYPES[precision],
+        "dtype": INPUT_DTYPES[precision],
         "mean": recipe.transforms.mean,
         "std": recipe.transforms.std,
     }
@@ -146,7 +147,7 @@ def _loaders(recipe: Recipe, datasets: list[Dataset], place: World, precision: P
     train_loader = Loader(
         datasets[0],
         batch_size=recipe.train.batch_size,
-        transforms=_epoch_transforms(recipe, precision, 0),
+        transforms=epoch_transforms(recipe, precision, 0),
         shuffle=recipe.data.shuffle,
         last_batch=recipe.data.last_batch,
         **common,
@@ -162,17 +163,19 @@ def _loaders(recipe: Recipe, datasets: list[Dataset], place: World, precision: P
     return train_loader, val_loader
 
 
-def _epoch_transforms(recipe: Recipe, precision: Precision, epoch: int) -> Any:
+def epoch_transforms(recipe: Recipe, precision: Precision, epoch: int) -> tuple[Transform, ...]:
+    """What an epoch of training does to an image, conversion and normalisation included."""
     return train_transforms(
         recipe.transforms.train,
-        size=_resolution(recipe, epoch),
-        dtype=_INPUT_DTYPES[precision],
+        size=epoch_resolution(recipe, epoch),
+        dtype=INPUT_DTYPES[precision],
         mean=recipe.transforms.mean,
         std=recipe.transforms.std,
     )
 
 
-def _resolution(recipe: Recipe, epoch: int) -> int:
+def epoch_resolution(recipe: Recipe, epoch: int) -> int:
+    """Side of the training images of an epoch, in pixels."""
     side = recipe.resolution
     return resolution_at(
         epoch,
@@ -184,9 +187,14 @@ def _resolution(recipe: Recipe, epoch: int) -> int:
     )
 
 
-def _stepper(
-    recipe: Recipe, place: World, precision: Precision, num_classes: int, loader: Loader, *, resuming: bool
+def build_stepper(
+    recipe: Recipe, place: World, precision: Precision, num_classes: int, *, resuming: bool = False
 ) -> Stepper:
+    """The recipe's network and optimiser on the device of ``place``.
+
+    Args:
+        resuming: Whether a checkpoint brings the weights, so that ``model.pretrained`` is not read.
+    """
     options = recipe.train
     torch.manual_seed(options.seed)
     model = create_model(
@@ -241,8 +249,8 @@ def _epoch_plan(recipe: Recipe, precision: Precision, loader: Loader, place: Wor
         accumulate=recipe.train.accumulate,
         train_samples=len(loader.dataset),
         global_batch=loader.batch_size * place.size,
-        transforms=lambda epoch: _epoch_transforms(recipe, precision, epoch),
-        resolution=lambda epoch: _resolution(recipe, epoch),
+        transforms=lambda epoch: epoch_transforms(recipe, precision, epoch),
+        resolution=lambda epoch: epoch_resolution(recipe, epoch),
         log_every=recipe.report.log_every,
         save_every_steps=recipe.checkpoint.every_steps,
     )
@@ -282,7 +290,7 @@ def _run_info(recipe: Recipe, run: Run, precision: Precision) -> RunInfo:
 
 
 @contextmanager
-def _backends(recipe: Recipe, place: World) -> Iterator[None]:
+def backends(recipe: Recipe, place: World) -> Iterator[None]:
     """Torch's global switches for the run; the caller's values are put back."""
     before = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
     if place.device.type == "cuda":
