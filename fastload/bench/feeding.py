@@ -8,17 +8,20 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from fastload import jit
 from fastload.batch import Batch
 from fastload.bench import storage
 from fastload.bench.system import device_bytes, memory_bytes, queued_seconds
 from fastload.bench.task import Round, Task
-from fastload.dataset import Dataset, ShardedDataset, open_dataset
+from fastload.dataset import BetonDataset, Dataset, ImageFolderDataset, open_dataset
 from fastload.loader import Loader
 from fastload.processors import available_processors
 from fastload.transforms import from_config
 
 # Batches after which the pipeline is full and the clock starts; the Loader works on two ahead.
 _FILLING: Final = 3
+
+_FORMS: Final[dict[type[Dataset], str]] = {ImageFolderDataset: "folder", BetonDataset: "beton"}
 
 
 class LoaderContestant:
@@ -51,7 +54,7 @@ class LoaderContestant:
         return {
             "data": {
                 "path": dataset.path,
-                "form": "converted" if isinstance(dataset, ShardedDataset) else "folder",
+                "form": _FORMS.get(type(dataset), "shards"),
                 "samples": len(dataset),
                 "classes": len(dataset.classes),
                 "mean_bytes": float(dataset.num_bytes(ids).mean()),
@@ -61,10 +64,11 @@ class LoaderContestant:
         }
 
     def first_batch(self, threads: int) -> dict[str, Any]:
-        """Delivers one batch: on a new machine kernels are compiled for it."""
+        """Delivers one batch; ``compiled`` says whether kernels were compiled for it, as on a new machine."""
+        before = _compiled_kernels()
         with self._open(threads) as loader:
             next(iter(loader))
-        return {}
+        return {"compiled": _compiled_kernels() != before}
 
     def measure(self, workers: int, seconds: float) -> Round:
         """One round: ``seconds`` of a pipeline that is full, or, cold, at most one pass over the data set."""
@@ -173,6 +177,11 @@ class _Reader:
             self._error = error
         finally:
             self._full.set()
+
+
+def _compiled_kernels() -> list[str]:
+    folder = jit.kernel_cache_directory()
+    return [] if folder is None else sorted(path.name for path in folder.glob("*.compiled"))
 
 
 def _endless(loader: Loader) -> Iterator[Batch]:

@@ -11,7 +11,7 @@ from fastload.bench.report import DataFacts, Limit, Speed, StageCost, Training
 from fastload.bench.task import Round
 
 # Stages in which the engine's threads compute; what they measure is wall time, which grows where processors are few.
-_COMPUTING: Final = ("plan", "decode", "resize", "copy")
+_COMPUTING: Final = ("plan", "decode", "resize")
 # Below this share of its threads' time on a processor, other programs are what limits the Loader.
 _CONTENDED: Final = 0.8
 # Training that waits for less than this share of its time is not waiting for data.
@@ -93,9 +93,6 @@ def limit_of_loader(rounds: Sequence[Round], data: DataFacts, read_cpu_seconds: 
     }
     shares["gil"] = max(0.0, time_of_threads - sum(shares.values()))
     shares = {name: seconds / time_of_threads for name, seconds in shares.items()}
-    copying = spans.get("copy", 0.0) / wall
-    if copying > 0.7:
-        return _limit("copy", copying, "the thread that takes the batches copies them", _ADVICE["copy"])
     name = max(shares, key=lambda key: shares[key])
     contended = on_processor(rounds, read_cpu_seconds)
     if name != "storage" and contended < _CONTENDED:
@@ -112,7 +109,7 @@ def limit_of_loader(rounds: Sequence[Round], data: DataFacts, read_cpu_seconds: 
         "gil": "waiting for work and for Python's lock takes",
     }[name]
     advice = _ADVICE[name]
-    if name == "decode" and not data.seek_index:
+    if name == "decode" and not data.seek_index and data.form in ("folder", "shards"):
         verb = "fastload convert" if data.form == "folder" else "fastload index"
         advice = f"{verb} writes seek indexes, with which random crops decode faster; then more processors"
     return _limit(name, shares[name], f"{what} {100 * shares[name]:.0f}% of its threads' time", advice)
@@ -123,7 +120,6 @@ _ADVICE: Final = {
     "augment": "more processors, or a smaller output",
     "storage": "faster or local storage, enough memory to hold the files, or more threads (reads then overlap)",
     "gil": "fewer threads may be as fast; larger batches",
-    "copy": "memory_format=channels_last needs no copy",
     "processors": "stop other programs, or give the process more processors; figures here are lower than they could be",
     "model": "a faster GPU or network: a faster loader would change nothing",
 }

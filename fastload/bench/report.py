@@ -18,7 +18,7 @@ class DataFacts:
 
     Attributes:
         path: Where it is.
-        form: ``folder`` or ``converted``.
+        form: ``folder``, ``shards`` or ``beton``.
         samples, classes: How many.
         mean_bytes: Of an image file, bytes.
         seek_index: Whether its JPEGs have seek indexes, with which crops are decoded faster.

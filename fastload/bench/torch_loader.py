@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from fastload.bench.system import memory_bytes
 from fastload.bench.task import Round, Task
-from fastload.dataset import Dataset, ShardedDataset, open_dataset
+from fastload.dataset import Dataset, ImageFolderDataset, open_dataset
 
 
 class TorchContestant:
@@ -31,7 +31,7 @@ class TorchContestant:
         self._task = task
         transform, self._dtype = torchvision_transforms(task.transforms)
         self._source = open_dataset(task.path)
-        by_class = not isinstance(self._source, ShardedDataset) and bool(self._source.classes)
+        by_class = isinstance(self._source, ImageFolderDataset) and bool(self._source.classes)
         self._samples: Any = ImageFolder(task.path, transform) if by_class else StoredImages(self._source, transform)
         self._draws = _Draws(len(self._samples))
         self._loader: DataLoader[Any] | None = None

@@ -11,7 +11,7 @@ from fastload.cli.drawing import Bars, print_json, print_tables
 
 def command(
     source: Annotated[
-        str, typer.Argument(help="Folder of images, data set that fastload convert wrote, or recipe (.yaml).")
+        str, typer.Argument(help="Folder of images, what fastload convert wrote, .beton file, or recipe (.yaml).")
     ],
     overrides: Annotated[
         list[str] | None,

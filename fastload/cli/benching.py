@@ -51,8 +51,8 @@ def _speed_row(table: Table, name: str, speed: Speed) -> None:
 
 def _answers(report: BenchReport) -> Table:
     data, machine = report.data, report.machine
-    form = "a folder of images" if data.form == "folder" else "converted"
-    index = ", seek indexes" if data.seek_index else (", no seek indexes" if data.form == "converted" else "")
+    form = {"folder": "a folder of images", "shards": "tar shards", "beton": "a .beton file"}[data.form]
+    index = {True: " with seek indexes", False: " without seek indexes"}[data.seek_index] if form == "tar shards" else ""
     rows = {
         "limit": f"{_LIMITS[report.limit.name]}: {report.limit.reason}",
         "what helps": report.limit.advice,
@@ -65,7 +65,7 @@ def _answers(report: BenchReport) -> Table:
     if report.gil is not None:
         gil = report.gil
         rows["Python's lock"] = (
-            f"taken for {gil.us_per_image:.0f} us per image: a main thread that runs nothing but Python keeps "
+            f"taken for {_microseconds(gil.us_per_image)} per image: a main thread that runs nothing but Python keeps "
             f"{100 * gil.main_thread_speed:.0f}% of its speed beside {_count(gil.threads, 'thread')}, which then "
             f"{'load' if gil.threads > 1 else 'loads'} {gil.images_per_second:,.0f} images/s"
         )
@@ -90,6 +90,10 @@ _LIMITS: Mapping[str, str] = {
     "model": "the network",
     "processors": "other programs",
 }
+
+
+def _microseconds(number: float) -> str:
+    return "less than 1 us" if number < 1 else f"{number:.0f} us"
 
 
 def _training(training: Training) -> dict[str, str]:

@@ -62,7 +62,6 @@ def test_a_slow_disk_is_waiting_and_no_processor_time():
         ("augment", {"plan": 0.1, "read": 0.05, "decode": 0.3, "resize": 0.5}),
         ("storage", {"read": 0.7, "decode": 0.2, "resize": 0.1, "cpu": 0.33}),
         ("gil", {"read": 0.05, "decode": 0.2, "resize": 0.1}),
-        ("copy", {"decode": 0.3, "resize": 0.1, "copy": 0.45}),
         ("processors", {"read": 0.05, "decode": 0.7, "resize": 0.2, "cpu": 0.4}),
     ],
 )
@@ -74,8 +73,9 @@ def test_a_folder_that_decodes_is_told_to_convert_and_shards_without_index_to_in
     rounds = [one_round(decode=0.9)]
     for data, word in (
         (DATA, "fastload convert"),
-        (dataclasses.replace(DATA, form="converted"), "fastload index"),
-        (dataclasses.replace(DATA, form="converted", seek_index=True), "processors"),
+        (dataclasses.replace(DATA, form="shards"), "fastload index"),
+        (dataclasses.replace(DATA, form="shards", seek_index=True), "smaller images"),
+        (dataclasses.replace(DATA, form="beton"), "smaller images"),
     ):
         assert word in judgement.limit_of_loader(rounds, data, 0.0).advice
 

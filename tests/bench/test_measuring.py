@@ -56,12 +56,12 @@ def test_a_cold_round_reads_every_file_once(photos, work):
 
 def test_facts_of_folder_and_shards(photos, shards, work):
     mean = np.mean([file.stat().st_size for file in photos.rglob("*.jpg")])
-    for path, form in ((photos, "folder"), (shards, "converted")):
+    for path, form in ((photos, "folder"), (shards, "shards")):
         contestant = LoaderContestant(task(path, work))
         facts = contestant.describe()["data"]
         assert (facts["form"], facts["samples"], facts["classes"]) == (form, NUM_PHOTOS, 3)
         assert facts["mean_bytes"] == pytest.approx(mean)
-        assert facts["seek_index"] == (form == "converted")
+        assert facts["seek_index"] == (form == "shards")
         contestant.close()
 
 
