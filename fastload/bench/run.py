@@ -321,7 +321,8 @@ class _Bench:
         self._runners.append(_Runner(name=name, measure=lambda seconds: self._loader.measure(workers, seconds)))
 
     def _start(self, name: str, kind: str, task: Task | Mapping[str, Any]) -> Contestant:
-        self._report("starting", self._started, 4 if self._model is not None or kind == "model" else 2, name)
+        steps = 4 if self._model is not None or kind == "model" else 2
+        self._report("starting", min(self._started, steps), steps, name)
         self._started += 1
         contestant = self._stack.enter_context(Contestant(name, kind, task))
         contestant.wait_until_ready()

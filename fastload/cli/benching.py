@@ -52,7 +52,9 @@ def _speed_row(table: Table, name: str, speed: Speed) -> None:
 def _answers(report: BenchReport) -> Table:
     data, machine = report.data, report.machine
     form = {"folder": "a folder of images", "shards": "tar shards", "beton": "a .beton file"}[data.form]
-    index = {True: " with seek indexes", False: " without seek indexes"}[data.seek_index] if form == "tar shards" else ""
+    index = (
+        {True: " with seek indexes", False: " without seek indexes"}[data.seek_index] if form == "tar shards" else ""
+    )
     rows = {
         "limit": f"{_LIMITS[report.limit.name]}: {report.limit.reason}",
         "what helps": report.limit.advice,

@@ -8,13 +8,15 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from fastload import transforms as T
 from fastload.bench.contestants import Contestant
 from fastload.bench.feeding import LoaderContestant
 from fastload.bench.task import Task
-from fastload.bench.torch_loader import torchvision_transforms
+from fastload.bench.torch_loader import StoredImages, torchvision_transforms
+from fastload.dataset import open_dataset
 from fastload.transforms.config import to_config
 from tests.bench.conftest import NUM_PHOTOS
 
@@ -108,6 +110,20 @@ def test_the_dataloader_is_counted_with_its_workers(form, work, request):
     assert done.images > 0
     assert done.cpu_seconds == pytest.approx(cpu, rel=0.15, abs=0.1)
     assert 0.7 * private < done.memory_bytes < 1.1 * resident
+
+
+def test_stored_images_are_those_of_the_folder(photos, shards):
+    """What the DataLoader reads out of shards is what torchvision's ImageFolder reads from the files."""
+    transform, _ = torchvision_transforms(to_config([T.Resize(40), T.CenterCrop(32)]))
+    with open_dataset(shards) as dataset:
+        stored = StoredImages(dataset, transform)
+        theirs = ImageFolder(str(photos), transform)
+        assert len(stored) == len(theirs)
+        numbers = {name: number for number, (name, _) in enumerate(theirs.samples)}
+        for index in range(0, len(stored), 7):
+            pixels, label = theirs[numbers[str(photos / dataset.source(index))]]
+            assert torch.equal(stored[index][0], pixels)
+            assert stored[index][1] == label
 
 
 def test_torchvision_does_the_same_work(photos):
