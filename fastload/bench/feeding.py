@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -72,6 +73,7 @@ class LoaderContestant:
 
     def measure(self, workers: int, seconds: float) -> Round:
         """One round: ``seconds`` of a pipeline that is full, or, cold, at most one pass over the data set."""
+        gc.collect()  # a Loader that was closed may be held by cycles, with its slots
         with self._open(workers) as loader:
             batches = iter(loader) if self._task.cold else _endless(loader)
             for _ in range(0 if self._task.cold else _FILLING):

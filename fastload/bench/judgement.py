@@ -13,7 +13,7 @@ from fastload.bench.task import Round
 # Stages in which the engine's threads compute; what they measure is wall time, which grows where processors are few.
 _COMPUTING: Final = ("plan", "decode", "resize")
 # Below this share of its threads' time on a processor, other programs are what limits the Loader.
-_CONTENDED: Final = 0.8
+CONTENDED: Final = 0.8
 # Training that waits for less than this share of its time is not waiting for data.
 WAITING: Final = 0.05
 
@@ -95,7 +95,7 @@ def limit_of_loader(rounds: Sequence[Round], data: DataFacts, read_cpu_seconds: 
     shares = {name: seconds / time_of_threads for name, seconds in shares.items()}
     name = max(shares, key=lambda key: shares[key])
     contended = on_processor(rounds, read_cpu_seconds)
-    if name != "storage" and contended < _CONTENDED:
+    if name != "storage" and contended < CONTENDED:
         return _limit(
             "processors",
             1 - contended,
@@ -149,12 +149,15 @@ def limit_of_training(training: Training, loader: Limit) -> Limit:
     )
 
 
-def threads_for(target: float, scaling: Sequence[Speed]) -> tuple[int, bool]:
+def threads_for(target: float, scaling: Sequence[Speed], *, busy: bool = False) -> tuple[int, bool]:
     """(threads that load ``target`` images each second, whether that is beyond what was measured).
 
     Between two measured numbers of threads the speed is taken to be linear. Beyond the fastest, each further thread is
-    taken to add what one of those measured there adds on average, which is more than it will.
+    taken to add what one of those measured there adds on average, which is more than it will. On a ``busy`` machine
+    the speeds say little: there a thread is taken to compute all the time.
     """
+    if busy:
+        return max(1, math.ceil(target * scaling[-1].cpu_ms_per_image / 1000)), True
     before = (0, 0.0)
     for point in sorted(scaling, key=lambda one: one.workers):
         if point.images_per_second >= target:

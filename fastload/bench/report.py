@@ -60,8 +60,8 @@ class Speed:
         images_per_second: Median of the rounds.
         slowest, fastest: Images per second of the slowest and of the fastest round.
         cpu_ms_per_image: Processor time of all its threads and processes, median of the rounds.
-        memory_bytes: Most seen at the end of a round, all its processes together, shared pages counted once (PSS);
-            None where the system does not say.
+        memory_bytes: Most seen in the middle of the rounds, all its processes together, shared pages counted once
+            (PSS), without pages of files such as libraries; None where the system does not say.
         skipped: Images that could not be read and were replaced.
     """
 
@@ -200,6 +200,7 @@ class Target:
         source: ``asked`` or ``model`` (the measured speed of the recipe's network).
         threads: Threads that reach it.
         extrapolated: Whether that is beyond what was measured.
+        processors_needed: Processors that this keeps busy, at the measured processor time per image.
         processors: That this machine has.
         megabytes_per_second: That storage has to deliver.
     """
@@ -208,6 +209,7 @@ class Target:
     source: Literal["asked", "model"]
     threads: int
     extrapolated: bool
+    processors_needed: float
     processors: int
     megabytes_per_second: float
 

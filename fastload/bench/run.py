@@ -250,7 +250,12 @@ class _Bench:
             gil=gil,
             training=training,
             limit=limit if training is None else judgement.limit_of_training(training, limit),
-            target=self._target(target, training, scaling),
+            target=self._target(
+                target,
+                training,
+                scaling,
+                busy=judgement.on_processor(rounds, read_cpu) < judgement.CONTENDED,
+            ),
             seconds=time.monotonic() - begin,
             notes=tuple(
                 judgement.notes(
@@ -303,16 +308,19 @@ class _Bench:
             copy_images_per_second=self._prepared["copy_images_per_second"],
         )
 
-    def _target(self, asked: float | None, training: Training | None, scaling: Sequence[Speed]) -> Target | None:
+    def _target(
+        self, asked: float | None, training: Training | None, scaling: Sequence[Speed], *, busy: bool
+    ) -> Target | None:
         wanted = asked or (training.model_images_per_second if training is not None else None)
         if wanted is None:
             return None
-        threads, extrapolated = judgement.threads_for(wanted, scaling)
+        threads, extrapolated = judgement.threads_for(wanted, scaling, busy=busy)
         return Target(
             images_per_second=wanted,
             source="asked" if asked else "model",
             threads=threads,
             extrapolated=extrapolated,
+            processors_needed=wanted * scaling[-1].cpu_ms_per_image / 1000,
             processors=available_processors(),
             megabytes_per_second=self._data.mean_bytes / 1e6 * wanted,
         )

@@ -9,13 +9,18 @@ from pathlib import Path
 
 
 def memory_bytes(pids: Iterable[int]) -> int | None:
-    """Memory of these processes together, in bytes; pages that several share are counted once (Linux's PSS)."""
+    """What these processes have in memory, in bytes: pages that several share are counted once (Linux's PSS).
+
+    Pages of files (libraries, data) do not count: the system may drop them, and how much of a shared library is whose
+    depends on what else runs on the machine.
+    """
     total = 0
     for pid in pids:
-        found = _field(f"/proc/{pid}/smaps_rollup", "Pss:")
-        if found is None:
-            return None
-        total += 1024 * found
+        for name in ("Pss_Anon:", "Pss_Shmem:"):
+            found = _field(f"/proc/{pid}/smaps_rollup", name)
+            if found is None:
+                return None
+            total += 1024 * found
     return total
 
 

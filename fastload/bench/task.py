@@ -37,7 +37,7 @@ class Round:
         images: Images delivered.
         seconds: Wall seconds for them.
         cpu_seconds: Processor time for them, all threads and processes.
-        memory_bytes: At the end of the round, or None.
+        memory_bytes: While the round was under way, or None.
         device_bytes: Bytes that came from the storage device meanwhile, or None.
         spans: Seconds of each stage, all threads together; empty for others than fastload.
         counts: fastload's counters.

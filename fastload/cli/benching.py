@@ -118,7 +118,10 @@ def _target(target: Target) -> str:
     text = f"{_count(target.threads, 'thread')} for {what}{target.images_per_second:,.0f} images/s"
     if target.extrapolated:
         text += f" (extrapolated; this machine has {_count(target.processors, 'processor')})"
-    return f"{text}, which reads {target.megabytes_per_second:,.0f} MB/s"
+    return (
+        f"{text}: the work of {target.processors_needed:.1f} processors, reading "
+        f"{target.megabytes_per_second:,.0f} MB/s"
+    )
 
 
 def _storage(storage: Storage) -> str:

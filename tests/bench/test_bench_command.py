@@ -44,7 +44,8 @@ SCHEMA = {
     },
     "limit": {"name", "share", "reason", "advice"},
     "target": {
-        "images_per_second", "source", "threads", "extrapolated", "processors", "megabytes_per_second",
+        "images_per_second", "source", "threads", "extrapolated", "processors_needed", "processors",
+        "megabytes_per_second",
     },
 }  # fmt: skip
 

@@ -101,6 +101,11 @@ def test_a_number_of_threads_that_slows_is_not_extrapolated_from():
     assert judgement.threads_for(2000, [a_speed(1, 1000), a_speed(2, 900)]) == (2, True)
 
 
+def test_on_a_busy_machine_threads_follow_from_processor_time():
+    """0.5 ms of processor time per image: 5,000 images are 2.5 s of it, whatever the speed was."""
+    assert judgement.threads_for(5000, [a_speed(1, 300), a_speed(2, 310)], busy=True) == (3, True)
+
+
 def test_thread_counts_double_up_to_the_most():
     assert [thread_counts(most) for most in (1, 2, 3, 8, 12)] == [
         [1],
