@@ -40,7 +40,7 @@ class TorchContestant:
         self._rate = 0.0
 
     def first_batch(self, threads: int) -> dict[str, Any]:
-        """Starts the workers and lets each deliver one batch."""
+        """Starts the workers and lets each deliver two batches, the second to know how fast they are."""
         self._workers = threads
         self._loader = DataLoader(
             self._samples,
@@ -50,6 +50,7 @@ class TorchContestant:
             persistent_workers=True,
             collate_fn=Collate(self._dtype, channels_last=self._task.channels_last),
         )
+        self._epoch(threads)
         done = self._epoch(threads)
         self._rate = done.images / done.seconds
         return {}
