@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import threading
 import zlib
 
@@ -12,12 +13,15 @@ import fastload as fl
 from fastload.dataset import ImageFolderDataset, open_dataset
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.cpu.job import KERNEL_READS, Job, lay_out
+from fastload.engine.cpu.kernels import system
+from fastload.engine.cpu.kernels.deliver import read_ahead
+from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.worker import Worker
 from fastload.jit import kernel
 from fastload.jpeg.intrinsics import address_of
 from fastload.jpeg.seek_lookup import CRC_SCRATCH, crc32, find_index
 from fastload.stats import Stats
-from tests.engine.helpers import DiskDataset, jpeg, make_output, make_slot, picture, whole_images
+from tests.engine.helpers import DiskDataset, eventually, jpeg, make_output, make_slot, picture, whole_images
 
 pytestmark = pytest.mark.skipif(not KERNEL_READS, reason="no such kernel on this machine")
 
@@ -199,7 +203,7 @@ def test_the_kernel_stops_between_two_images():
     job = Job(plan, slot)
     CpuEngine(dataset, output, num_workers=1).close()  # compiles
     job.work = lay_out(plan(), job, output, dataset)
-    worker = Worker(dataset, output, Stats())
+    worker = Worker(dataset, output, Stats(), ReadAhead())
     timer = threading.Timer(0.1, job.stop.fill, [1])
     timer.start()
     worker.run(job)
@@ -224,3 +228,41 @@ def test_threads_share_the_items_of_one_batch():
     engine.close()
     assert stats.counts()["decoder.fastload"] == 20 * 40
     assert sorted(dataset.reads) == sorted(20 * list(range(0, 60, 3)))
+
+
+def test_slow_reads_have_the_next_batches_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr("fastload.engine.cpu.read_ahead.read_ahead", lambda *extents: asked.append(extents))
+    dataset, ahead, stats = DiskDataset([b"12345", b"678"]), ReadAhead(), Stats()
+    reads = dataset.plan_reads(np.arange(2)).reads
+    ahead.notice(seconds=0.004, images=200, num_bytes=20_000_000)
+    ahead.ask(reads, stats)
+    assert asked == []
+    ahead.notice(seconds=0.04, images=200, num_bytes=20_000_000)
+    for _ in range(100):
+        ahead.ask(reads, stats)
+    assert len(asked) == 64, "and then it is seen anew whether the disk is slow"
+    assert [numbers.tolist() for numbers in asked[0]] == [[dataset.file.fileno()] * 2, [4, 9], [5, 3]]
+    assert stats.spans() == {}
+
+
+@pytest.mark.skipif(not system.ADVISES, reason="the system takes no advice")
+def test_advice_reads_a_file_that_is_not_in_memory(tmp_path):
+    """fincore(1) tells which pages of a file are in memory."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1 << 20))
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if in_memory(path) > 0:
+            pytest.skip("this file system keeps its files in memory")
+        one = np.ones(1, np.int64)
+        read_ahead(file.fileno() * one, 0 * one, (1 << 19) * one)
+        assert eventually(lambda: in_memory(path) >= 1 << 19)
+
+
+def in_memory(path):
+    command = shutil.which("fincore")
+    if command is None:
+        pytest.skip("fincore is not installed")
+    return int(subprocess.check_output([command, "--bytes", "--noheadings", "--output", "RES", path]))

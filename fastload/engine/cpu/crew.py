@@ -9,6 +9,7 @@ from collections import deque
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.cpu.job import Job
+from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.worker import Worker
 from fastload.errors import FastloadError
 from fastload.stats import Stats
@@ -24,7 +25,8 @@ class Crew:
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._dismissed = False
-        workers = [Worker(dataset, output, stats) for _ in range(num_threads)]
+        ahead = ReadAhead()
+        workers = [Worker(dataset, output, stats, ahead) for _ in range(num_threads)]
         self._threads = [
             threading.Thread(target=self._serve, args=(worker,), name=f"fastload-cpu-{number}", daemon=False)
             for number, worker in enumerate(workers)

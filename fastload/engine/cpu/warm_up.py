@@ -8,7 +8,8 @@ import numpy as np
 
 from fastload.augment.parameters import Output
 from fastload.dataset.reads import Reads, pack_paths
-from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries
+from fastload.engine.cpu.kernels import system
+from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries, read_ahead
 from fastload.engine.cpu.kernels.layout import PARAMETERS, SLACK, Slot, flat_slot, make_constants, make_scratch
 from fastload.engine.cpu.kernels.resample import resample_image
 from fastload.engine.cpu.workspace import Workspace
@@ -42,6 +43,8 @@ def warm_up_items() -> None:
         zero, np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64), reads, np.zeros(1, np.uint8), zero.copy()
     )
     memory, constants = Workspace(_OUTPUT).memory(), make_constants(_OUTPUT)
+    if system.ADVISES:
+        read_ahead(none, zero, zero)
     deliver_items(items, constants, _slot(), memory, find_entries(), zero)
 
 

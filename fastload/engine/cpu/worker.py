@@ -17,6 +17,7 @@ from fastload.engine.cpu.job import KERNEL_READS, Job, Work, lay_out
 from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries, read_tally
 from fastload.engine.cpu.kernels.layout import DONE, REGION_TOO_SMALL, make_constants
 from fastload.engine.cpu.kernels.resample import resample_image
+from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.workspace import Workspace
 from fastload.errors import DataError
 from fastload.stats import Stats
@@ -46,10 +47,11 @@ class _Spent:
 class Worker:
     """The part of a thread that knows pixels; it owns the thread's memory."""
 
-    def __init__(self, dataset: Dataset, output: Output, stats: Stats) -> None:
+    def __init__(self, dataset: Dataset, output: Output, stats: Stats, ahead: ReadAhead) -> None:
         self._dataset = dataset
         self._output = output
         self._stats = stats
+        self._ahead = ahead
         self._workspace = Workspace(output)
         self._constants = make_constants(output)
         self._entries = find_entries() if KERNEL_READS else np.zeros(0, np.int64)
@@ -59,6 +61,8 @@ class Worker:
         begin = perf_counter()
         work = lay_out(job.plan(), job, self._output, self._dataset)
         self._stats.add("plan", perf_counter() - begin, work.count)
+        if work.items is not None:
+            self._ahead.ask(work.items.reads, self._stats)
         return work
 
     def run(self, job: Job) -> None:
@@ -81,6 +85,7 @@ class Worker:
         memory = self._workspace.memory()
         deliver_items(items, self._constants, work.slot, memory, self._entries, stop)
         (read, decode, resize, delivered, checked, num_bytes, _), left = read_tally(memory.tally)
+        self._ahead.notice(read * 1e-9, delivered, num_bytes)
         spent.read += read * 1e-9
         spent.decode += decode * 1e-9
         spent.resize += resize * 1e-9

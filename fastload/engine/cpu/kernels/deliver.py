@@ -173,6 +173,17 @@ def deliver_items(
             tally[NUM_LEFT] += 1
 
 
+@kernel
+def read_ahead(descriptor: NDArray[np.int64], offset: NDArray[np.int64], size: NDArray[np.int64]) -> None:
+    """Has the system read the images of a request while others are worked on (see Reads); those in open files only.
+
+    All of a batch at once: a disk is driven at its bandwidth by many requests. An image that is in memory costs 1.9 us.
+    """
+    for item in range(descriptor.size):
+        if descriptor[item] >= 0:
+            system.will_need(descriptor[item], size[item], offset[item])
+
+
 def read_tally(tally: NDArray[np.int64]) -> tuple[list[int], list[int]]:
     """The first COUNTS words, and the items that were left."""
     counts: list[int] = tally[:COUNTS].tolist()

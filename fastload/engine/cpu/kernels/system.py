@@ -6,6 +6,7 @@ numba finds these functions by name in the process that runs the kernel, so that
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 import sys
 import time
@@ -36,13 +37,20 @@ AVAILABLE: Final = _all_there()
 # Bytes of memory that the clock is read into.
 CLOCK_SCRATCH: Final = 16
 
+# Whether the system can be told what will be read soon (Linux).
+ADVISES: Final = hasattr(os, "posix_fadvise")
+
 _open: Any = types.ExternalFunction("open", types.int32(types.uint64, types.int32))
 _pread: Any = types.ExternalFunction("pread", types.int64(types.int32, types.uint64, types.int64, types.int64))
 _close: Any = types.ExternalFunction("close", types.int32(types.int32))
+_posix_fadvise: Any = types.ExternalFunction(
+    "posix_fadvise", types.int32(types.int32, types.int64, types.int64, types.int32)
+)
 _clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uint64))
 _BYTES: Any = types.CPointer(types.uint8)  # type: ignore[no-untyped-call]
 _array_at: Any = numba.carray  # type: ignore[attr-defined]
 _CLOCK: Final = np.int32(getattr(time, "CLOCK_MONOTONIC", 0))
+_WILL_NEED: Final = np.int32(getattr(os, "POSIX_FADV_WILLNEED", 0))
 _OPEN_FLAGS: Final = np.int32(OPEN_FLAGS)
 
 
@@ -68,6 +76,12 @@ def read_range(descriptor: Word, target: Word, size: Word, offset: Word) -> Word
             break
         done += count
     return done
+
+
+@inlined
+def will_need(descriptor: Word, size: Word, offset: Word) -> None:
+    """Has the system begin to read a range of a file, and does not wait. Only where ADVISES holds."""
+    _posix_fadvise(np.int32(descriptor), offset, size, _WILL_NEED)
 
 
 @inlined

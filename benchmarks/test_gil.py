@@ -1,0 +1,166 @@
+"""Loaders beside a training loop that is busy in Python, time with the interpreter's lock, and a second thread's worth.
+
+These are about wall time and need a quiet machine with at least two processors.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.harness.datasets import Corpus
+from benchmarks.harness.loaders import Running, Task
+from benchmarks.harness.pipelines import PIPELINES
+from benchmarks.peers import PEERS
+
+pytestmark = pytest.mark.threads
+
+_BATCH = 64
+_ROUNDS = 5
+
+
+def _open(peer: str, corpus: Corpus, threads: int) -> Running:
+    entry = PEERS[peer]
+    if entry.missing():
+        pytest.skip(f"absent: {', '.join(entry.missing())} is not installed")
+    task = Task(
+        pipeline=PIPELINES["train224-fp16"],
+        batch_size=_BATCH,
+        threads=threads,
+        data=corpus.form(entry.form),
+        samples=corpus.samples,
+    )
+    return entry.open(task)
+
+
+def _epoch(running: Running, numbers: Iterator[int], then: Callable[[], Any] = lambda: None) -> int:
+    """One epoch, with something to do after each batch; returns its images."""
+    images = 0
+    for _, labels in running.epoch(next(numbers)):
+        images += len(labels)
+        then()
+    return images
+
+
+def _spin(turns: int) -> int:
+    """Work that needs the interpreter's lock all the time."""
+    total = 0
+    for i in range(turns):
+        total += i * i & 255
+    return total
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+@pytest.mark.parametrize("peer", ["fastload", "fastload-folder", "simplejpeg-opencv", "torch-io"])
+def test_a_python_heavy_main_thread(benchmark: BenchmarkFixture, corpus: Corpus, peer: str) -> None:
+    """One worker; after each batch the main thread is busy for as long as the worker needs for a batch.
+
+    ``main_slowed``: how much longer its work takes beside the loader than alone; ``loader_slowed``: seconds per batch
+    in the loop over those of the slower of the two by itself. Both are 1 where neither is in the other's way.
+    torch-io works in a process of its own, and shows what the machine alone makes of it.
+    """
+    running, numbers = _open(peer, corpus, threads=1), iter(range(1 << 30))
+    batches = corpus.samples // _BATCH
+    try:
+        _epoch(running, numbers)
+        batch_seconds = min(_seconds(lambda: _epoch(running, numbers)) for _ in range(2)) / batches
+        turns = round(200_000 * batch_seconds / min(_seconds(lambda: _spin(200_000)) for _ in range(5)))
+        alone: list[float] = []
+        beside: list[float] = []
+        loaders: list[float] = []
+        whole: list[float] = []
+
+        def together() -> None:
+            # In turns with the same by itself, because machines change their speed.
+            alone.append(statistics.median(_seconds(lambda: _spin(turns)) for _ in range(5)))
+            loaders.append(_seconds(lambda: _epoch(running, numbers)) / batches)
+            times: list[float] = []
+            images = 0
+
+            def epoch() -> None:
+                nonlocal images
+                images = _epoch(running, numbers, lambda: times.append(_seconds(lambda: _spin(turns))))
+
+            whole.append(_seconds(epoch) / batches)
+            beside.append(statistics.median(times))
+            assert images == batches * _BATCH
+
+        benchmark.group = "Python-heavy main thread"
+        benchmark.pedantic(together, rounds=_ROUNDS)
+    finally:
+        running.close()
+    main = statistics.median(b / a for a, b in zip(alone, beside, strict=True))
+    loop = statistics.median(w / max(a, b) for w, a, b in zip(whole, alone, loaders, strict=True))
+    benchmark.extra_info = {"items": corpus.samples, "unit": "image", "main_slowed": main, "loader_slowed": loop}
+    print(f"\n{peer}: main thread slowed {main:.2f} times, loop {loop:.2f} times")
+
+
+@pytest.mark.parametrize("peer", ["fastload", "fastload-folder"])
+def test_time_with_the_interpreter_lock(
+    benchmark: BenchmarkFixture, corpus: Corpus, peer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processor time of our threads outside the kernel that delivers, planning included: at most what holds the lock.
+
+    The main thread's own time, to take batches, is not in it.
+    """
+    from fastload.engine.cpu import crew, worker
+
+    inside: dict[int, float] = {}
+    total: dict[int, float] = {}
+    deliver, serve = worker.deliver_items, crew.Crew._serve
+
+    def timed_deliver(*arguments: Any) -> None:
+        begin = time.thread_time()
+        deliver(*arguments)
+        thread = threading.get_ident()
+        inside[thread] = inside.get(thread, 0.0) + time.thread_time() - begin
+
+    def timed_serve(*arguments: Any) -> None:
+        serve(*arguments)
+        total[threading.get_ident()] = time.thread_time()
+
+    monkeypatch.setattr(worker, "deliver_items", timed_deliver)
+    monkeypatch.setattr(crew.Crew, "_serve", timed_serve)
+    running, numbers = _open(peer, corpus, threads=2), iter(range(1 << 30))
+    try:
+        benchmark.group = "time with the interpreter's lock"
+        benchmark.pedantic(lambda: _epoch(running, numbers), rounds=_ROUNDS)
+    finally:
+        running.close()
+    images = next(numbers) * (corpus.samples // _BATCH * _BATCH)
+    held = (sum(total.values()) - sum(inside.values())) / images
+    benchmark.extra_info = {"items": corpus.samples, "unit": "image", "lock_us_per_image": held * 1e6}
+    print(f"\n{peer}: at most {held * 1e6:.1f} us with the lock per image")
+
+
+@pytest.mark.parametrize("peer", ["fastload", "fastload-folder", "simplejpeg-opencv"])
+def test_two_threads(benchmark: BenchmarkFixture, corpus: Corpus, peer: str) -> None:
+    """Images per second with two threads over those with one, in turns."""
+    one, two, numbers = _open(peer, corpus, threads=1), _open(peer, corpus, threads=2), iter(range(1 << 30))
+    ratios: list[float] = []
+
+    def both() -> None:
+        ratios.append(_seconds(lambda: _epoch(one, numbers)) / _seconds(lambda: _epoch(two, numbers)))
+
+    try:
+        _epoch(one, numbers)
+        _epoch(two, numbers)
+        benchmark.group = "two threads"
+        benchmark.pedantic(both, rounds=_ROUNDS)
+    finally:
+        one.close()
+        two.close()
+    speedup = statistics.median(ratios)
+    benchmark.extra_info = {"items": 2 * corpus.samples, "unit": "image", "speedup": speedup}
+    print(f"\n{peer}: {speedup:.2f} times as fast with two threads")
