@@ -21,6 +21,19 @@ from fastload.stats import Stats
 MAX_SUBSTITUTES: Final = 8
 
 
+class _Planning:
+    """Plans a batch in one of the engine's threads. It does not know the flight, whose slot would live as long as it."""
+
+    def __init__(self, plan: EpochPlan, positions: NDArray[np.int64]) -> None:
+        self._plan = plan
+        self._positions = positions
+        self.ids: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def __call__(self) -> Request:
+        self.ids = self._plan.ids(self._positions)
+        return self._plan.request(np.arange(len(self.ids), dtype=np.int64), self.ids)
+
+
 class Flight:
     """One batch from its submission to its delivery.
 
@@ -29,7 +42,6 @@ class Flight:
         lane: The engine that fills the slot, and where the slot is from.
         slot: The whole slot that the engine fills; rows 0 to len(valid) belong to this batch.
         valid: bool (n,), False for padding.
-        ids: int64 (n,), samples that the rows hold; known once ``land`` has returned.
         skipped: Samples that were replaced (padding is not accounted for); known once ``land`` has returned.
     """
 
@@ -41,12 +53,11 @@ class Flight:
         self._waited = 0.0
         share = plan.batches.slice(index)
         self.valid = share.valid
-        self.ids: NDArray[np.int64] = np.empty(0, np.int64)
-        self._positions = share.positions
+        self._planning = _Planning(plan, share.positions)
         self._plan = plan
         self._stats = stats
         # A rank's share of a last batch that is kept may be empty; there is nothing to ask of the engine then.
-        self._pending: Pending | None = lane.engine.submit(self._request, self.images) if len(self.valid) else None
+        self._pending: Pending | None = lane.engine.submit(self._planning, self.images) if len(self.valid) else None
 
     @property
     def images(self) -> NDArray[Any] | OpenSlot:
@@ -58,10 +69,10 @@ class Flight:
         """Samples that this batch owes the user."""
         return int(np.count_nonzero(self.valid))
 
-    def _request(self) -> Request:
-        """Called in one of the engine's threads."""
-        self.ids = self._plan.ids(self._positions)
-        return self._plan.request(np.arange(len(self.ids), dtype=np.int64), self.ids)
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Samples that the rows hold; known once ``land`` has returned."""
+        return self._planning.ids
 
     def arrived(self) -> int:
         """Waits for the engine; how many rows hold the pixels of their sample."""

@@ -4,12 +4,14 @@ import gc
 import itertools
 import threading
 import time
+import weakref
 
 import psutil
 import pytest
 
 import fastload as fl
 from fastload import transforms as T
+from fastload.batch import Ring, ordinary_memory
 from fastload.dataset import ImageFolderDataset
 
 
@@ -168,3 +170,30 @@ def test_hoarded_batches_cost_memory_only_while_they_are_kept(photos):
     assert loader.stats().counts["slots.added"] > 0
     hoard.clear()
     assert private_bytes() - before < 2 * slot
+
+
+def test_slots_go_with_the_loader_and_not_with_the_next_garbage_collection(photos, train, monkeypatch):
+    """A cycle would keep them: 150 MB for batches of 256, until Python happens to collect."""
+    made = []
+
+    def watched(shape, dtype):
+        memory = ordinary_memory(shape, dtype)
+        made.append(weakref.ref(memory.base))
+        return memory
+
+    monkeypatch.setattr(Ring.__init__, "__kwdefaults__", {"reuse": False, "allocate": watched})
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            loader = fl.Loader(photos, batch_size=8, transforms=train, num_workers=2)
+            iterator = iter(loader)
+            next(iterator)
+            del iterator
+            list(loader)
+            loader.close()
+            del loader
+        assert len(made) >= 8
+        assert [ref() for ref in made if ref() is not None] == []
+    finally:
+        gc.enable()
