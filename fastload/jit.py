@@ -170,7 +170,7 @@ def compile_once(name: str, warm_up: Callable[[], None]) -> None:
     if stamp.exists():
         warm_up()
         return
-    with _file_lock(folder / f"{name}.lock"):
+    with file_lock(folder / f"{name}.lock"):
         if not stamp.exists():
             logger.warning("compiling fastload's %s kernels for this machine, once (about 10 seconds)", name)
         with _no_garbage_collection():
@@ -191,6 +191,17 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
+def is_compiled(name: str) -> bool:
+    """Whether ``compile_once`` has compiled a group for this machine."""
+    folder = kernel_cache_directory()
+    return folder is not None and (folder / f"{name}.compiled").exists()
+
+
+def start_compiling(program: str) -> subprocess.Popen[bytes]:
+    """Runs ``program``, which ends in ``compile_once(name, ...)``, in a process of its own."""
+    return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.DEVNULL)
+
+
 @contextlib.contextmanager
 def compiling_beside(name: str, program: str) -> Iterator[None]:
     """Runs ``program``, which ends in ``compile_once(name, ...)``, in a process of its own, if that is still to do.
@@ -198,12 +209,11 @@ def compiling_beside(name: str, program: str) -> Iterator[None]:
     numba compiles in one thread at a time, so only a process helps. Whatever becomes of it, ``compile_once`` after this
     block does what is left to do.
     """
-    folder = kernel_cache_directory()
-    if folder is None or (folder / f"{name}.compiled").exists():
+    if kernel_cache_directory() is None or is_compiled(name):
         yield
         return
     try:
-        child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.DEVNULL)
+        child = start_compiling(program)
     except OSError:
         yield
         return
@@ -217,7 +227,8 @@ def compiling_beside(name: str, program: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _file_lock(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
+    """Holds a lock between processes (and threads) for the block; goes on without one where there are no locks."""
     try:
         import fcntl
     except ImportError:  # not a POSIX system

@@ -11,6 +11,9 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Image folders of tests leave nothing in the user's cache, and no test depends on what an earlier one left there.
+os.environ["FASTLOAD_SEEK_CACHE_GB"] = "0"
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +14,21 @@ from numpy.typing import NDArray
 from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.image_size import image_size
 from fastload.dataset.listing import Listing, list_images
-from fastload.dataset.reading import open_regular, read_range
+from fastload.dataset.reading import open_regular, read_range, stamp_of
 from fastload.dataset.reads import ReadPlan, Reads, pack_paths
+from fastload.dataset.seek import NO_INDEX
 from fastload.errors import DataError
+
+if TYPE_CHECKING:
+    from fastload.dataset.seek_notes import SeekNotes
 
 
 class ImageFolderDataset(Dataset):
     """Images in class folders (``FOLDER/<class>/**.jpg``), or in one folder without classes, where labels are -1.
 
     Samples and classes have the numbers that torchvision.datasets.ImageFolder gives them. Sizes are read from the
-    files when they are first asked for, and kept.
+    files when they are first asked for, and kept. While an engine reads from it, seek indexes are noted in the user's
+    cache (see seek_notes.py; FASTLOAD_SEEK_CACHE_GB=0 switches that off) and used from then on, in later runs too.
 
     Args:
         path: The folder.
@@ -37,6 +44,9 @@ class ImageFolderDataset(Dataset):
         self.schema = {"image": "image", "label": "label"} if self.classes else {"image": "image"}
         self._sizes = np.full((len(self), 2), -1, np.int32)
         self._num_bytes = np.full(len(self), -1, np.int64)
+        self._stamps = np.zeros(len(self), np.int64)
+        self._notes: SeekNotes | None = None
+        self._lock = threading.Lock()
 
     @functools.cached_property
     def fingerprint(self) -> str:  # type: ignore[override]  # computed when first asked for: it looks at every file
@@ -73,7 +83,7 @@ class ImageFolderDataset(Dataset):
     def num_bytes(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         ids = self._checked(ids)
         for number in np.unique(ids[self._num_bytes[ids] < 0]):
-            self._num_bytes[number] = _file_size(self.location(number))
+            self._stamps[number], self._num_bytes[number] = _look_at(self.location(number))
         num_bytes: NDArray[np.int64] = self._num_bytes[ids]
         return num_bytes
 
@@ -118,17 +128,35 @@ class ImageFolderDataset(Dataset):
         count = len(ids)
         path, packed = pack_paths([os.fsencode(self.location(number)) for number in ids.tolist()])
         none, zeros = np.full(count, -1, np.int64), np.zeros(count, np.int64)
+        sizes = self.num_bytes(ids)
+        seek, memory = self._opened_notes().locate(ids, self._stamps[ids])
         reads = Reads(
             descriptor=none,
             path=path,
             paths=packed,
             offset=zeros,
-            size=self.num_bytes(ids),
-            crc32=zeros,
+            size=sizes,
+            crc32=self._stamps[ids],  # what an index in the cache is tied to; bytes are not compared with it
             check=np.zeros(count, np.uint8),
-            seek=np.zeros((count, 4), np.int64),
+            seek=seek,
         )
-        return ReadPlan(reads, None)
+        return ReadPlan(reads, memory)
+
+    def seek_index(self, sample_id: int) -> NDArray[np.uint8]:
+        number = self._number(sample_id)
+        self.num_bytes(np.array([number]))
+        return NO_INDEX if self._notes is None else self._notes.index(number, int(self._stamps[number]))
+
+    def tend(self, *, busy: bool) -> bool:
+        return self._notes is not None and self._notes.tend(busy=busy)
+
+    def _opened_notes(self) -> SeekNotes:
+        from fastload.dataset.seek_notes import SeekNotes  # numba takes half a second to import
+
+        with self._lock:
+            if self._notes is None:
+                self._notes = SeekNotes(self.path, self._listing.names.digest(), len(self), self.location)
+            return self._notes
 
     def key(self, sample_id: int) -> str:
         return self._listing.names[self._number(sample_id)]
@@ -153,7 +181,11 @@ class ImageFolderDataset(Dataset):
         return runs
 
     def close(self) -> None:
-        """Nothing stays open between reads."""
+        """Writes the seek indexes that were noted. Safe to call twice."""
+        with self._lock:
+            if self._notes is not None:
+                self._notes.close()
+                self._notes = None
 
     def __reduce__(self) -> tuple[object, ...]:
         return (ImageFolderDataset, (self.path,))
@@ -171,8 +203,10 @@ class ImageFolderDataset(Dataset):
         return ids
 
 
-def _file_size(path: str) -> int:
+def _look_at(path: str) -> tuple[int, int]:
+    """Stamp and size of a file."""
     try:
-        return os.stat(path).st_size
+        status = os.stat(path)
     except OSError:  # read_into says what is wrong with it
-        return 0
+        return 0, 0
+    return stamp_of(status), status.st_size

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.dataset.seek import seek_path
+from fastload.dataset.seek import seek_path, sweep
 from fastload.dataset.sharded import ShardedDataset
 from fastload.errors import DataError
 from fastload.jpeg.decoder import build_index, warm_up_indexer
@@ -72,7 +70,7 @@ def write_seek_indexes(
             target = seek_path(dataset.file_path(shard))
             if rebuild or not _fits(target, dataset.crc32(ids)):
                 warm_up_indexer()
-                _sweep(target)
+                sweep(target)
                 indexes = []
                 pool = ThreadPoolExecutor(workers or available_processors(), thread_name_prefix="fastload-index")
                 try:
@@ -107,25 +105,6 @@ def _fits(path: str, crc32: NDArray[np.uint32]) -> bool:
         return False
     with file:
         return file.fits
-
-
-def _sweep(target: str) -> None:
-    """Removes what processes that were killed while they wrote this file left behind."""
-    for path in glob.glob(f"{glob.escape(target)}.*.tmp"):
-        writer = path.split(".")[-2]
-        if not (writer.isdecimal() and _lives(int(writer))):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _index_of(dataset: ShardedDataset, number: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ class PackedNames:
 
     def __getitem__(self, number: int) -> str:
         return os.fsdecode(self._data[int(self._offsets[number]) : int(self._offsets[number + 1])])
+
+    def digest(self) -> str:
+        """Hex digest of all of them, in their order."""
+        return hashlib.sha256(self._offsets.tobytes() + self._data).hexdigest()
 
     def __iter__(self) -> Iterator[str]:
         return (self[number] for number in range(len(self)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 
 from fastload.errors import DataError
 
@@ -31,6 +32,11 @@ def open_regular(path: str) -> tuple[int, int]:
         os.close(descriptor)
         raise DataError("expected a regular file, but this is a folder, a pipe or a device", path=path)
     return descriptor, status.st_size
+
+
+def stamp_of(status: os.stat_result) -> int:
+    """32 bits that stand for size and time of change of a file; never 0. What an index of the file is tied to."""
+    return zlib.crc32(b"%d %d" % (status.st_size, status.st_mtime_ns)) or 1
 
 
 def read_range(descriptor: int, buffer: memoryview, offset: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import logging
 import os
 import threading
@@ -21,6 +23,25 @@ NO_INDEX: Final = np.zeros(0, np.uint8)
 def seek_path(shard_path: str) -> str:
     """Where the seek indexes of a shard lie: ``shard-000000.seek`` beside ``shard-000000.tar``."""
     return f"{os.path.splitext(shard_path)[0]}.seek"
+
+
+def sweep(target: str) -> None:
+    """Removes what processes that were killed while they wrote this file left behind."""
+    for path in glob.glob(f"{glob.escape(target)}.*.tmp"):
+        writer = path.split(".")[-2]
+        if not (writer.isdecimal() and _lives(int(writer))):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class SeekFiles:

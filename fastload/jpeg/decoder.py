@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 import threading
 from typing import Final
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.errors import DataError
-from fastload.jit import compile_once
+from fastload.jit import compile_once, is_compiled, start_compiling
 from fastload.jpeg.header import JpegHeader, read_header
 from fastload.jpeg.index_build import ENTRY_FIELDS, note_tiles, pack_index
 from fastload.jpeg.rectangle import decode_rectangle
@@ -128,3 +129,44 @@ def build_index(
     if result != OK:
         return b""
     return pack_index(entries, step, header.components, columns, rows)
+
+
+class Indexer:
+    """build_index for somebody who must not wait until it is compiled: another process does that meanwhile."""
+
+    def __init__(self) -> None:
+        self._ready = False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def ready(self, *, start: bool) -> bool:
+        """Whether ``index`` may be called now; where nothing is compiled, ``start`` lets that begin."""
+        if self._ready:
+            return True
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if is_compiled("indexer"):
+                warm_up_indexer()
+                self._ready = True
+            elif start and self._child is None:
+                program = "from fastload.jpeg.decoder import warm_up_indexer; warm_up_indexer()"
+                self._child = start_compiling(program)
+            elif self._child is not None:
+                self._child.poll()
+            return self._ready
+        finally:
+            self._lock.release()
+
+    def index(self, data: NDArray[np.uint8]) -> bytes:
+        """What build_index makes of a file; empty for one that is no JPEG or damaged."""
+        try:
+            return build_index(data)
+        except DataError:
+            return b""
+
+    def close(self) -> None:
+        """Ends the other process. Safe to call twice."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()
+            self._child.wait()

@@ -92,10 +92,12 @@ class SeekFile:
 
     Args:
         path: The file.
-        crcs: uint32 (n,), the data set's checksum of each image file of the shard, in order.
+        crcs: uint32 (n,), the data set's checksum of each image file of the shard, in order; None leaves the comparison
+            with ``image_crcs`` to the caller.
 
     Attributes:
         data: uint8, the whole file; ``find`` says where in it an index is.
+        image_crcs: uint32 (n,), of the image files that the indexes were made of.
         fits: Whether every index was made of the image that the data set has.
 
     Raises:
@@ -104,9 +106,10 @@ class SeekFile:
     """
 
     data: NDArray[np.uint8]
+    image_crcs: NDArray[np.uint32]
     fits: bool
 
-    def __init__(self, path: str, crcs: NDArray[np.uint32]) -> None:
+    def __init__(self, path: str, crcs: NDArray[np.uint32] | None) -> None:
         self.path = path
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -117,22 +120,25 @@ class SeekFile:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.data = np.frombuffer(self._map, np.uint8)
         try:
-            self._offsets, image_crcs, self._crcs = self._read_table(len(crcs))
+            self._offsets, self.image_crcs, self._crcs = self._read_table(None if crcs is None else len(crcs))
         except DataError:
             self.close()
             raise
         # 0: not looked at yet, 1: good, 2: not to be used. A byte each: threads may write the same one, never halves.
-        self._known = np.where(image_crcs == crcs, 0, 2).astype(np.uint8)
+        same = np.ones(len(self.image_crcs), bool) if crcs is None else self.image_crcs == crcs
+        self._known = np.where(same, 0, 2).astype(np.uint8)
         self._known[np.diff(self._offsets) == 0] = 2
-        self.fits = bool((image_crcs == crcs).all())
+        self.fits = bool(same.all())
 
-    def _read_table(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]:
+    def _read_table(self, count: int | None) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]:
         magic, version, _, samples, size, table_crc = _HEADER.unpack_from(self._map)
         (header_crc,) = struct.unpack_from("<I", self._map, _HEADER.size)
         if magic != MAGIC or header_crc != zlib.crc32(self._map[: _HEADER.size]):
             raise DataError("expected a seek file, but its header is damaged; delete it", path=self.path)
         if version != VERSION:
             raise DataError(f"expected a seek file of version {VERSION}, got {version}; delete it", path=self.path)
+        if count is None:
+            count = min(samples, len(self._map) // 16)
         if samples != count:
             raise DataError(f"expected a seek file of {count} samples, got {samples}; delete it", path=self.path)
         end = HEADER_BYTES + 16 * count + 8

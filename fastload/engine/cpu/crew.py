@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from typing import Final
 
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
@@ -13,6 +14,9 @@ from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.worker import Worker
 from fastload.errors import FastloadError
 from fastload.stats import Stats
+
+# Between batches a thread does one piece of work for the data set (Dataset.tend) for so many images.
+IMAGES_PER_PIECE: Final = 8
 
 
 class Crew:
@@ -70,12 +74,13 @@ class Crew:
                 thread.join()
 
     def _serve(self, worker: Worker) -> None:
-        while (job := self._next_job()) is not None:
+        while (job := self._next_job(worker)) is not None:
+            delivered = 0
             try:
                 if job.work is None:
                     self._plan(worker, job)
                 else:
-                    worker.run(job)
+                    delivered = worker.run(job)
             except BaseException as error:
                 # Whatever broke belongs to the caller of result(): a thread has nobody else to tell.
                 self.stop(job, error)
@@ -83,15 +88,22 @@ class Crew:
                 job.in_flight -= 1
                 self._settle(job)
             del job  # an idle thread holds no slot
+            for _ in range(delivered // IMAGES_PER_PIECE):
+                if not worker.tend(busy=True):
+                    break
 
-    def _next_job(self) -> Job | None:
-        with self._changed:
-            while not self._dismissed:
+    def _next_job(self, worker: Worker) -> Job | None:
+        useful = True
+        while not self._dismissed:
+            with self._changed:
                 job = self._take()
-                if job is not None:
-                    return job
-                # The time limit is for a finalizer that ran in this very thread, just before it began to wait.
-                self._changed.wait(timeout=1.0)
+                if job is None and not useful:
+                    # The time limit is for a finalizer that ran in this very thread, just before it began to wait.
+                    self._changed.wait(timeout=1.0)
+                    job = None if self._dismissed else self._take()
+            if job is not None:
+                return job
+            useful = worker.tend(busy=False)
         return None
 
     def _take(self) -> Job | None:

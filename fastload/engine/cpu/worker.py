@@ -65,8 +65,11 @@ class Worker:
             self._ahead.ask(work.items.reads, self._stats)
         return work
 
-    def run(self, job: Job) -> None:
-        """Delivers items of a planned job until none is left; what cannot be delivered goes to ``job.failures``."""
+    def run(self, job: Job) -> int:
+        """Delivers items of a planned job until none is left; what cannot be delivered goes to ``job.failures``.
+
+        Returns how many it had.
+        """
         work = job.work
         assert work is not None
         spent = _Spent()
@@ -79,6 +82,11 @@ class Worker:
             for item in iter(job.take, None):
                 self._try(job, work, item, spent)
         spent.add_to(self._stats)
+        return spent.items
+
+    def tend(self, *, busy: bool) -> bool:
+        """See Dataset.tend."""
+        return self._dataset.tend(busy=busy)
 
     def _deliver_items(self, work: Work, items: Items, stop: NDArray[np.int64], spent: _Spent) -> list[int]:
         """Delivers what the kernel can, and returns the items that it leaves: none once all have been taken."""
