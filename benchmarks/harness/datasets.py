@@ -16,6 +16,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -181,13 +182,13 @@ def _write_beton_original(folder: Path, target: Path) -> None:
     beton.write(target, rows(), sum(1 for _ in folder.glob("*/*.jpg")))
 
 
-def _write_beton_q90(folder: Path, target: Path) -> None:
-    """FFCV's own writer at its own quality, from the decoded originals."""
+def _write_by_ffcv(folder: Path, target: Path, *, mode: str) -> None:
+    """FFCV's own writer: "jpg" encodes the decoded originals at its own quality, "raw" stores their pixels."""
     from ffcv.fields import IntField, RGBImageField
     from ffcv.writer import DatasetWriter
     from torchvision.datasets import ImageFolder
 
-    writer = DatasetWriter(str(target), {"image": RGBImageField(write_mode="jpg"), "label": IntField()}, num_workers=2)
+    writer = DatasetWriter(str(target), {"image": RGBImageField(write_mode=mode), "label": IntField()}, num_workers=2)
     writer.from_indexed_dataset(ImageFolder(str(folder)))
 
 
@@ -223,7 +224,8 @@ FORMS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
     "tar": ("folder", _write_tar),
     "fastload": ("folder", _write_fastload),
     "beton-original": ("folder", _write_beton_original),
-    "beton-q90": ("folder", _write_beton_q90),
+    "beton-q90": ("folder", partial(_write_by_ffcv, mode="jpg")),
+    "beton-raw": ("folder", partial(_write_by_ffcv, mode="raw")),
     "folder-q90": ("beton-q90", _write_folder_q90),
     "fastload-noindex": ("folder", _write_fastload_without_index),
     "fastload-q90": ("folder-q90", _write_fastload),
