@@ -7,6 +7,7 @@ enough to be timed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -16,14 +17,11 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-from benchmarks.harness import beton
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SHARD_SAMPLES = 256
@@ -173,31 +171,37 @@ def _write_fastload_without_index(folder: Path, target: Path) -> None:
     fastload.convert(str(folder), str(target), seek_index=False)
 
 
-def _write_beton_original(folder: Path, target: Path) -> None:
-    def rows() -> Iterator[tuple[bytes, int, int, int]]:
-        for jpeg, label in _samples(folder):
-            with Image.open(BytesIO(jpeg)) as image:
-                yield jpeg, image.width, image.height, label
+def _write_beton(folder: Path, target: Path, *, raw: bool) -> None:
+    """FFCV's format by our writer: the original JPEG bytes, which FFCV's own would encode anew, or raw pixels."""
+    import fastload
 
-    beton.write(target, rows(), sum(1 for _ in folder.glob("*/*.jpg")))
+    written = target.with_name(f"{target.name}.beton")
+    largest = max(max(Image.open(path).size) for path in folder.glob("*/*.jpg")) if raw else None  # keeps every pixel
+    fastload.convert(str(folder), str(written), raw=raw, max_side=largest)
+    written.rename(target)
+    for notes in target.parent.glob(f"{written.name}.*"):
+        notes.unlink()
 
 
-def _write_by_ffcv(folder: Path, target: Path, *, mode: str) -> None:
-    """FFCV's own writer: "jpg" encodes the decoded originals at its own quality, "raw" stores their pixels."""
+def _write_beton_q90(folder: Path, target: Path) -> None:
+    """FFCV's own writer at its own quality, from the decoded originals."""
     from ffcv.fields import IntField, RGBImageField
     from ffcv.writer import DatasetWriter
     from torchvision.datasets import ImageFolder
 
-    writer = DatasetWriter(str(target), {"image": RGBImageField(write_mode=mode), "label": IntField()}, num_workers=2)
+    writer = DatasetWriter(str(target), {"image": RGBImageField(write_mode="jpg"), "label": IntField()}, num_workers=2)
     writer.from_indexed_dataset(ImageFolder(str(folder)))
 
 
-def _write_folder_q90(beton_path: Path, target: Path) -> None:
+def _write_folder_q90(beton: Path, target: Path) -> None:
+    from fastload.dataset import open_dataset
+
     repeat: dict[int, int] = {}
-    for jpeg, label in beton.read(beton_path):
-        (target / f"{label:05d}").mkdir(parents=True, exist_ok=True)
-        (target / f"{label:05d}" / f"{repeat.setdefault(label, 0)}.jpg").write_bytes(jpeg)
-        repeat[label] += 1
+    with open_dataset(beton) as dataset:
+        for sample in map(dataset.__getitem__, range(len(dataset))):
+            number = repeat[sample.label] = repeat.get(sample.label, -1) + 1
+            (target / f"{sample.label:05d}").mkdir(parents=True, exist_ok=True)
+            (target / f"{sample.label:05d}" / f"{number}.jpg").write_bytes(sample.image)
 
 
 def _litdata_sample(path: str) -> dict[str, object]:
@@ -223,9 +227,9 @@ def _write_mds(folder: Path, target: Path) -> None:
 FORMS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
     "tar": ("folder", _write_tar),
     "fastload": ("folder", _write_fastload),
-    "beton-original": ("folder", _write_beton_original),
-    "beton-q90": ("folder", partial(_write_by_ffcv, mode="jpg")),
-    "beton-raw": ("folder", partial(_write_by_ffcv, mode="raw")),
+    "beton-original": ("folder", functools.partial(_write_beton, raw=False)),
+    "beton-q90": ("folder", _write_beton_q90),
+    "beton-raw": ("folder", functools.partial(_write_beton, raw=True)),
     "folder-q90": ("beton-q90", _write_folder_q90),
     "fastload-noindex": ("folder", _write_fastload_without_index),
     "fastload-q90": ("folder-q90", _write_fastload),

@@ -116,7 +116,7 @@ PEERS: dict[str, Entry] = {
     "fastload-raw": Entry(
         title="fastload, FFCV's file",
         module="fastload_loader",
-        requires=("fastload", "ffcv"),
+        requires=("fastload",),
         form="beton-raw",
         settings="a .beton of raw pixels (565 KB an image); defaults",
         kinds=("train", "eval"),

@@ -1,6 +1,5 @@
 """The benchmarks' own instruments: what they measure is true, and what is wrong does not pass their check."""
 
-import struct
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from benchmarks import peers
-from benchmarks.harness import beton, chance, images
+from benchmarks.harness import chance, images
 from benchmarks.harness.child import Child
 from benchmarks.harness.datasets import FORMS, open_corpus
 from benchmarks.harness.loaders import Running
@@ -141,23 +140,6 @@ def test_statistics_tell_random_crops_from_whole_images():
     constant = chance.statistics(deliver(lambda image: v2.functional.resize(image, [224, 224])))
     assert "mean" in chance.fault_of_chance(expected | {"mean": expected["mean"] + 5}, expected)
     assert "spread" in chance.fault_of_chance(constant | {"mean": expected["mean"]}, expected)
-
-
-def test_beton_keeps_the_bytes_and_follows_the_format(tmp_path):
-    jpegs = [bytes([number]) * (3_000_000 + number) for number in range(5)]
-    rows = [(jpeg, 100 + number, 50, number * 7) for number, jpeg in enumerate(jpegs)]
-    beton.write(tmp_path / "data.beton", rows, len(rows))
-    assert list(beton.read(tmp_path / "data.beton")) == [(jpeg, number * 7) for number, jpeg in enumerate(jpegs)]
-    # The format's own words: header, two descriptors of 1041 bytes, rows of 24, the table at the very end.
-    content = (tmp_path / "data.beton").read_bytes()
-    version, fields, page, samples, table = struct.unpack_from("<HHIQQ", content)
-    assert (version, fields, page, samples) == (2, 2, 1 << 23, 5)
-    assert len(content) - table == 5 * 24
-    for number in range(5):
-        mode, width, height, pointer = struct.unpack_from("<BHHQ", content, 24 + 2 * 1041 + 24 * number)
-        assert (mode, width, height) == (0, 100 + number, 50)
-        assert pointer // page == (pointer + len(jpegs[number]) - 1) // page
-        assert struct.unpack_from("<q", content, 24 + 2 * 1041 + 24 * number + 16) == (number * 7,)
 
 
 BURN = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
