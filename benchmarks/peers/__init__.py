@@ -224,7 +224,7 @@ PEERS: dict[str, Entry] = {
         module="spdl_threads",
         requires=("spdl.pipeline", "simplejpeg", "cv2"),
         form="folder",
-        settings="threads, a task per batch, simplejpeg + OpenCV INTER_LINEAR + LUT",
+        settings="threads, a task per batch, batches used again, simplejpeg + OpenCV INTER_LINEAR + LUT",
         limits=_ALIASED,
     ),
     "simplejpeg-opencv": Entry(
