@@ -22,7 +22,7 @@ MAX_SUBSTITUTES: Final = 8
 
 
 class _Planning:
-    """Plans a batch in one of the engine's threads. It does not know the flight, whose slot would live as long as it."""
+    """Plans a batch in one of the engine's threads; it does not know the flight, whose slot would live as long."""
 
     def __init__(self, plan: EpochPlan, positions: NDArray[np.int64]) -> None:
         self._plan = plan
