@@ -98,6 +98,15 @@ class Dataset(ABC):
                 into ``buffer``; with the sample's key and path.
         """
 
+    def read_rows(self, sample_id: int, first: int, count: int, buffer: NDArray[np.uint8]) -> None:
+        """Reads rows of pixels, ``first`` to ``first + count``, of a sample that ``is_raw`` to the start of ``buffer``.
+
+        Raises:
+            DataError: The file is shorter than it was, or does not have these rows.
+            ValueError: The sample is an image file.
+        """
+        raise ValueError(f"sample {sample_id} of {self.path} is an image file: read_into reads it")
+
     def seek_index(self, sample_id: int) -> NDArray[np.uint8]:
         """The seek index of a sample's JPEG (see fastload.jpeg), uint8; empty where there is none."""
         return _NO_INDEX

@@ -15,6 +15,7 @@ from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.beton_layout import JPEG_MODE, RAW_MODE, Contents, Kind, describe, read_contents
 from fastload.dataset.beton_notes import read_notes
 from fastload.dataset.reading import LARGEST_FILE, open_regular, read_range
+from fastload.dataset.reads import ReadPlan, Reads, pack_paths
 from fastload.errors import ConfigError, DataError
 
 
@@ -145,6 +146,29 @@ class BetonDataset(Dataset):
             )
         self._read_image(row, self._places, view[:size])
         return size
+
+    def read_rows(self, sample_id: int, first: int, count: int, buffer: NDArray[np.uint8]) -> None:
+        row, places = self._row(sample_id), self._places
+        stride = 3 * int(places.widths[row])
+        if not places.headers[row]:
+            super().read_rows(row, first, count, buffer)
+        if first < 0 or count < 0 or first + count > places.heights[row]:
+            raise DataError(
+                f"its box lies outside: rows {first} to {first + count} were asked of {places.heights[row]}",
+                path=self.path,
+                key=self.key(row),
+            )
+        view = memoryview(buffer.data).cast("B")[: count * stride]
+        self._read(row, int(places.offsets[row]) + first * stride, view)
+
+    def plan_reads(self, ids: NDArray[np.int64]) -> ReadPlan:
+        _, offsets, sizes = self.extents(ids)
+        count = len(offsets)
+        path, packed = pack_paths([None] * count)
+        descriptors, zeros = np.full(count, self.file_descriptor(0), np.int64), np.zeros(count, np.int64)
+        raw = np.where(self.is_raw(ids)[:, None], self.sizes(ids), 0).astype(np.int64)
+        check, seek = np.zeros(count, np.uint8), np.zeros((count, 4), np.int64)
+        return ReadPlan(Reads(descriptors, path, packed, offsets, sizes, zeros, check, seek, raw), None)
 
     def _read_image(self, row: int, places: Images, view: memoryview) -> None:
         if not places.sizes[row]:

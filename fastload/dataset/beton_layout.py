@@ -120,6 +120,9 @@ def read_contents(descriptor: int, size: int, path: str) -> Contents:
         raise DataError(
             f"expected 1 to {_MOST_FIELDS} fields, but the header says {count}; restore the file", path=path
         )
+    page_size = int(header["page_size"])
+    if page_size == 0 or page_size & (page_size - 1):
+        raise DataError(f"expected pages of a power of two, but they have {page_size:,} bytes; restore it", path=path)
     descriptors = _records(descriptor, DESCRIPTOR, count, HEADER.itemsize, size, path)
     fields = tuple(_field(each, path) for each in descriptors)
     names = [field.name for field in fields]
@@ -144,7 +147,7 @@ def read_contents(descriptor: int, size: int, path: str) -> Contents:
     return Contents(
         fields=fields,
         rows=rows,
-        page_size=int(header["page_size"]),
+        page_size=page_size,
         data=data,
         pointers=np.ascontiguousarray(kept["pointer"]),
         sizes=np.ascontiguousarray(kept["size"]),

@@ -139,6 +139,7 @@ class ImageFolderDataset(Dataset):
             crc32=self._stamps[ids],  # what an index in the cache is tied to; bytes are not compared with it
             check=np.zeros(count, np.uint8),
             seek=seek,
+            raw=np.zeros((count, 2), np.int64),
         )
         return ReadPlan(reads, memory)
 

@@ -23,6 +23,8 @@ class Reads(NamedTuple):
         check: uint8 (n,), whether the bytes are to be compared with it.
         seek: int64 (n, 4), the seek file in memory (see fastload.jpeg.seek_file): its address (0 where there is none),
             its bytes, its samples, and the sample's number among them.
+        raw: int64 (n, 2), height and width where bare pixels lie there and no image file (see ``Dataset.is_raw``), of
+            which only the rows that are needed are read; else 0. Their descriptor is open, and they are not checked.
     """
 
     descriptor: NDArray[np.int64]
@@ -33,6 +35,7 @@ class Reads(NamedTuple):
     crc32: NDArray[np.int64]
     check: NDArray[np.uint8]
     seek: NDArray[np.int64]
+    raw: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -191,7 +191,8 @@ class ShardedDataset(Dataset):
         seek, memory = self._seek.locate(shards, rows)
         path, packed = pack_paths(paths)
         crc32 = self._index.crc32[rows].astype(np.int64)
-        return ReadPlan(Reads(descriptors, path, packed, offsets, sizes, crc32, check, seek), memory)
+        raw = np.zeros((len(rows), 2), np.int64)
+        return ReadPlan(Reads(descriptors, path, packed, offsets, sizes, crc32, check, seek, raw), memory)
 
     def note_checked(self, ids: NDArray[np.int64]) -> None:
         if self._verify == "first":

@@ -12,6 +12,7 @@ from PIL import Image
 import fastload as fl
 from fastload import transforms as T
 from fastload.dataset import BetonDataset, open_dataset
+from fastload.engine.cpu import job
 from fastload.errors import ConfigError, DataError
 from tests.dataset.beton_files import (
     BYTES,
@@ -177,6 +178,8 @@ FIRST_ROW = 24 + 2 * 1041
         (0, "<H", 3, "in version 2, but the file begins with 3"),
         (2, "<H", 0, "1 to 256 fields"),
         (2, "<H", 60_000, "1 to 256 fields"),
+        (4, "<I", 0, "pages of a power of two"),
+        (4, "<I", 3 << 20, "pages of a power of two"),
         (2, "<H", 200, "custom one|expected a field name"),
         (8, "<Q", 1 << 62, "expected at least"),
         (16, "<Q", 0, "writing it was interrupted"),
@@ -276,3 +279,63 @@ def test_types_of_arrays_that_are_no_numbers_are_refused(code, tmp_path):
     arguments = array_arguments((2,), code)
     with pytest.raises(DataError, match="shape and type of the field 'array'"):
         open_dataset(write_beton(tmp_path / "x.beton", [("image", RGB, b""), ("array", NDARRAY, arguments)], []))
+
+
+RECIPES = [
+    [T.RandomResizedCrop(24), T.RandomHorizontalFlip()],
+    [T.Resize(40), T.CenterCrop(32)],
+    [T.CenterCrop(120)],
+    [T.Resize((17, 60), interpolation="bicubic")],
+]
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_regions_of_raw_pixels_are_those_of_the_image_file(recipe, kernel, tmp_path, monkeypatch):
+    """To the bit what the engine makes of the same pixels from PNG files, and fewer bytes than the image has."""
+    monkeypatch.setattr("fastload.engine.cpu.job.KERNEL_READS", kernel and job.KERNEL_READS)
+    images = pictures(12, seed=5, smallest=60, largest=300)
+    (tmp_path / "png").mkdir()
+    for number, pixels in enumerate(images):
+        Image.fromarray(pixels).save(tmp_path / "png" / f"{number:02d}.png")
+    samples = [(image_of(pixels, raw=True),) for pixels in images]
+    path = write_beton(tmp_path / "raw.beton", [("image", RGB, b"")], samples)
+    batches = {}
+    for source in (tmp_path / "png", path):
+        with fl.Loader(str(source), batch_size=12, transforms=recipe, num_workers=2) as loader:
+            for epoch in range(2):  # buffers have grown in the first
+                loader.set_epoch(epoch)
+                batches[source, epoch] = next(iter(loader)).images.clone()
+            counts = loader.stats().counts
+    for epoch in range(2):
+        assert (batches[tmp_path / "png", epoch] == batches[path, epoch]).all()
+    assert counts["decoder.raw"] == 24
+    assert counts["bytes.read"] <= 2 * sum(pixels.nbytes for pixels in images)
+    if recipe is RECIPES[0]:
+        assert counts["bytes.read"] < 1.8 * sum(pixels.nbytes for pixels in images)
+
+
+def test_a_raw_file_that_becomes_shorter_is_an_error_and_no_crash(tmp_path):
+    images = pictures(4, seed=5, smallest=60, largest=300)
+    samples = [(image_of(pixels, raw=True),) for pixels in images]
+    path = write_beton(tmp_path / "raw.beton", [("image", RGB, b"")], samples)
+    dataset = open_dataset(path)
+    with open(path, "r+b") as file:
+        file.truncate(PAGE + 100)
+    with (
+        fl.Loader(dataset, batch_size=4, transforms=[T.Resize((8, 8))]) as loader,
+        pytest.raises(DataError, match="cut short after the data set was opened"),
+    ):
+        next(iter(loader))
+
+
+def test_rows_of_what_is_no_raw_image_are_refused(small):
+    dataset = open_dataset(small)
+    buffer = np.zeros(1 << 16, np.uint8)
+    with pytest.raises(ValueError, match="is an image file"):
+        dataset.read_rows(0, 0, 1, buffer)
+    dataset.read_rows(1, 2, 5, buffer)
+    assert np.array_equal(buffer[: PIXELS[1][2:7].nbytes], PIXELS[1][2:7].reshape(-1))
+    for first, count in ((-1, 2), (0, 1000), (PIXELS[1].shape[0], 1)):
+        with pytest.raises(DataError, match="lies outside"):
+            dataset.read_rows(1, first, count, buffer)

@@ -101,6 +101,7 @@ class DiskDataset(MemoryDataset):
             crc32=np.zeros(count, np.int64),
             check=np.zeros(count, np.uint8),
             seek=np.zeros((count, 4), np.int64),
+            raw=np.zeros((count, 2), np.int64),
         )
         return ReadPlan(reads, None)
 

@@ -14,7 +14,7 @@ from fastload.jpeg import status
 from fastload.jpeg.rectangle import decode_rectangle
 from fastload.jpeg.workspace import IMAGE_HEIGHT, IMAGE_WIDTH
 
-Decoder = Literal["fastload", "turbo", "pillow"]
+Decoder = Literal["fastload", "turbo", "pillow", "raw"]
 
 # Where our own decoder has been shown to give libjpeg-turbo's very pixels.
 PROVEN: Final = platform.machine().lower() in ("x86_64", "amd64")

@@ -113,6 +113,10 @@ def lay_out(request: Request, job: Job, output: Output, dataset: Dataset) -> Wor
     items, plan = None, dataset.plan_reads(ids) if KERNEL_READS else None
     if plan is not None:
         items = Items(rows, parameters, regions, plan.reads, np.zeros(count, np.uint8), job.next_item)
+    widths, most_bytes = regions[:, 3], 0
+    if plan is not None:  # of bare pixels, whole rows are read, and nothing else
+        widths = np.maximum(widths, plan.reads.raw[:, 1])
+        most_bytes = int(plan.reads.size.max(initial=0, where=plan.reads.raw[:, 0] == 0))
     return Work(
         ids=ids,
         rows=rows,
@@ -120,7 +124,7 @@ def lay_out(request: Request, job: Job, output: Output, dataset: Dataset) -> Wor
         regions=regions,
         items=items,
         memory=plan.memory if plan is not None else None,
-        most_bytes=int(plan.reads.size.max(initial=0)) if plan is not None else 0,
-        most_pixels=int((regions[:, 2] * regions[:, 3]).max(initial=0)),
+        most_bytes=most_bytes,
+        most_pixels=int((regions[:, 2] * widths).max(initial=0)),
         slot=flat_slot(images),
     )

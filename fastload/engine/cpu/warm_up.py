@@ -38,7 +38,8 @@ def warm_up_items() -> None:
     """One item, which cannot be read. Compiled or loaded first: the decoder and ``warm_up``."""
     zero, none = np.zeros(1, np.int64), np.full(1, -1, np.int64)
     path, paths = pack_paths([None])
-    reads = Reads(none, path, paths, zero, zero, zero, np.zeros(1, np.uint8), np.zeros((1, 4), np.int64))
+    raw = np.zeros((1, 2), np.int64)
+    reads = Reads(none, path, paths, zero, zero, zero, np.zeros(1, np.uint8), np.zeros((1, 4), np.int64), raw)
     items = Items(
         zero, np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64), reads, np.zeros(1, np.uint8), zero.copy()
     )

@@ -92,14 +92,15 @@ class Worker:
         """Delivers what the kernel can, and returns the items that it leaves: none once all have been taken."""
         memory = self._workspace.memory()
         deliver_items(items, self._constants, work.slot, memory, self._entries, stop)
-        (read, decode, resize, delivered, checked, num_bytes, _), left = read_tally(memory.tally)
+        (read, decode, resize, delivered, checked, raw, num_bytes, _), left = read_tally(memory.tally)
         self._ahead.notice(read * 1e-9, delivered, num_bytes)
         spent.read += read * 1e-9
         spent.decode += decode * 1e-9
         spent.resize += resize * 1e-9
         spent.items += delivered
         spent.bytes += num_bytes
-        spent.decoders["fastload"] += delivered
+        spent.decoders["fastload"] += delivered - raw
+        spent.decoders["raw"] += raw
         if checked:  # perhaps another thread's too, which does no harm
             self._dataset.note_checked(work.ids[(items.delivered & items.reads.check) != 0])
         return left
@@ -117,6 +118,9 @@ class Worker:
         """Delivers one item with Python between the steps: any format, any size, and an error for what is wrong."""
         workspace, sample_id = self._workspace, int(work.ids[item])
         start = perf_counter()
+        if self._dataset.is_raw(work.ids[item : item + 1])[0]:
+            self._deliver_raw(work, item, spent)
+            return
         size = int(self._dataset.num_bytes(work.ids[item : item + 1])[0])
         num_bytes = self._dataset.read_into(sample_id, workspace.reserve_encoded(size))
         read = perf_counter()
@@ -132,6 +136,24 @@ class Worker:
         spent.resize += perf_counter() - decoded
         spent.bytes += num_bytes
         spent.decoders[result.decoder] += 1
+        self._check(work, item, result, status)
+
+    def _deliver_raw(self, work: Work, item: int, spent: _Spent) -> None:
+        """The same for bare pixels, of which only the rows that are needed are read."""
+        workspace, start = self._workspace, perf_counter()
+        height, width = self._dataset.sizes(work.ids[item : item + 1])[0].tolist()
+        top, _, rows, _ = work.regions[item].tolist()
+        self._dataset.read_rows(int(work.ids[item]), top, rows, workspace.reserve_pixels(rows, width))
+        read = perf_counter()
+        spent.read += read - start
+        result = Decoded(height, width, (top, 0, rows, width), "raw")
+        status = self._resample(work, item, result)
+        spent.resize += perf_counter() - read
+        spent.bytes += 3 * rows * width
+        spent.decoders["raw"] += 1
+        self._check(work, item, result, status)
+
+    def _check(self, work: Work, item: int, result: Decoded, status: int) -> None:
         if status != DONE:
             box = ", ".join(f"{number:g}" for number in work.parameters[item][:4])
             raise DataError(
