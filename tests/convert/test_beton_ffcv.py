@@ -75,7 +75,7 @@ def test_what_ffcv_writes_is_read(order, mode, max_resolution, images, tmp_path)
             elif raw[number]:
                 assert np.array_equal(stored, pixels)
             else:
-                assert np.abs(stored.astype(int) - pixels).mean() < 3  # JPEG of quality 90
+                assert np.abs(stored.astype(int) - pixels).mean() < 8  # a JPEG of quality 90
             expected = {
                 "weight": number / 3,
                 "blob": bytes(range(number)),
