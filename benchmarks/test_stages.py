@@ -24,8 +24,9 @@ from fastload import transforms as T
 from fastload.augment import Output, compile_plan
 from fastload.batch import as_tensor
 from fastload.dataset import Dataset, open_dataset
-from fastload.engine.cpu.kernels.layout import DONE, SLACK, STORAGE, flat_slot, make_constants, make_scratch
+from fastload.engine.cpu.kernels.layout import DONE, SLACK, flat_slot, make_constants, make_scratch
 from fastload.engine.cpu.kernels.resample import resample_image
+from fastload.engine.requests import STORAGE
 from fastload.order import GlobalOrder
 
 pytestmark = [pytest.mark.stages, pytest.mark.benchmark(timer=time.process_time, min_time=0.005)]

@@ -9,9 +9,7 @@ from fastload import jit
 from fastload.engine.cpu.kernels.exact import resample_exact, store_level
 from fastload.engine.cpu.kernels.fast import resample_fast
 from fastload.engine.cpu.kernels.layout import (
-    AREA,
-    BILINEAR,
-    BOX,
+    BICUBIC_PLAIN,
     BOX_HEIGHT,
     BOX_LEFT,
     BOX_OUTSIDE,
@@ -23,6 +21,7 @@ from fastload.engine.cpu.kernels.layout import (
     FLIP,
     GRID_HEIGHT,
     GRID_WIDTH,
+    NEAREST,
     OUT_HEIGHT,
     OUT_WIDTH,
     REGION_TOO_SMALL,
@@ -104,8 +103,10 @@ def resample(
     if y0 > 0 or y1 < out_height or x0 > 0 or x1 < out_width:
         _fill_outside(constants, slot, start, visible, out_height, out_width)
     code = numbers[FILTER]
-    if (code == BILINEAR or code == BOX or code == AREA) and resample_fast(
-        pixels, height, width, region, parameters, constants, slot, start, visible, scratch
+    if (
+        code != NEAREST
+        and code != BICUBIC_PLAIN
+        and resample_fast(pixels, height, width, region, parameters, constants, slot, start, visible, scratch)
     ):
         return DONE
     done = resample_exact(pixels, height, width, region, parameters, constants, slot, start, visible, scratch)

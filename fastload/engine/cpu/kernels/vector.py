@@ -68,11 +68,19 @@ def _spread(builder: Any, value: Any, lanes: int) -> Any:
     return _shuffle(builder, builder.insert_element(undefined, value, ir.Constant(_I32, 0)), undefined, [0] * lanes)
 
 
-def _multiply_high(builder: Any, first: Any, second: Any) -> Any:
-    """The upper 16 bits of the product of unsigned 16-bit lanes."""
+def _multiply_high(builder: Any, first: Any, second: Any, signed: bool) -> Any:
+    """The upper 16 bits of the product of 16-bit lanes: pmulhuw, or pmulhw of signed ones."""
     wide = ir.VectorType(_I32, first.type.count)
-    product = builder.mul(builder.zext(first, wide), builder.zext(second, wide))
+    extend = builder.sext if signed else builder.zext
+    product = builder.mul(extend(first, wide), extend(second, wide))
     return builder.trunc(builder.lshr(product, _all(_I32, first.type.count, 16)), first.type)
+
+
+def _clamp(builder: Any, value: Any, greatest: int) -> Any:
+    for limit, compare in ((0, "<"), (greatest, ">")):
+        bound = _all(_I16, value.type.count, limit)
+        value = builder.select(builder.icmp_signed(compare, value, bound), bound, value)
+    return value
 
 
 def _interleave(builder: Any, first: Any, second: Any, half: int) -> Any:
@@ -96,7 +104,13 @@ def _transpose(builder: Any, rows: Sequence[Any]) -> list[Any]:
 
 
 def _tap_loop(
-    builder: Any, taps: Any, weights: Any, weights_step: Any, count: int, body: Callable[[Any], Sequence[Any]]
+    builder: Any,
+    taps: Any,
+    weights: Any,
+    weights_step: Any,
+    count: int,
+    signed: bool,
+    body: Callable[[Any], Sequence[Any]],
 ) -> list[Any]:
     """Sums ``count`` vectors of 16-bit lanes over the taps; ``body`` gives what is multiplied in one tap.
 
@@ -111,35 +125,47 @@ def _tap_loop(
             builder, _load(builder, builder.add(weights, builder.mul(loop.index, weights_step)), _I16), BLOCK_ROWS
         )
         for total, value in zip(sums, body(loop.index), strict=True):
-            builder.store(builder.add(builder.load(total), _multiply_high(builder, value, weight)), total)
+            builder.store(builder.add(builder.load(total), _multiply_high(builder, value, weight, signed)), total)
     return [builder.load(total) for total in sums]
 
 
-@_intrinsic
-def mix_rows(_typing: Any, source: Any, stride: Any, weights: Any, weights_step: Any, taps: Any, strip: Any) -> Any:
-    """Weighted sum of ``taps`` rows of CHUNK bytes, ``stride`` bytes apart, as 16-bit values (grey level times 256).
+def _make_mix_rows(signed: bool) -> Any:
+    @_intrinsic
+    def mix_rows(_typing: Any, source: Any, stride: Any, weights: Any, weights_step: Any, taps: Any, strip: Any) -> Any:
+        """Weighted sum of ``taps`` rows of CHUNK bytes, ``stride`` bytes apart, as 16-bit values.
 
-    Reads CHUNK bytes of each row and one uint16 weight (65536 = 1) every ``weights_step`` bytes; writes 2 * CHUNK bytes
-    to ``strip``: of each 64 bytes of the source first the 32 at even places, then the 32 at odd ones.
-    """
+        Unsigned: weights are uint16 (65536 = 1), values grey levels times 256. Signed: weights are int16 (16384 = 1),
+        values grey levels times 128, cut off below 0 and above 255. Reads CHUNK bytes of each row and one weight every
+        ``weights_step`` bytes; writes 2 * CHUNK bytes to ``strip``: of each 64 bytes of the source first the 32 at even
+        places, then the 32 at odd ones.
+        """
 
-    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        source, stride, weights, weights_step, taps, strip = args
+        def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            source, stride, weights, weights_step, taps, strip = args
 
-        def levels(tap: Any) -> list[Any]:
-            row = builder.add(source, builder.mul(tap, stride))
-            values = []
-            for offset in range(0, CHUNK, 64):
-                pair = _load(builder, row, _ROWS16, offset)
-                values.append(builder.shl(pair, _all(_I16, BLOCK_ROWS, 8)))
-                values.append(builder.and_(pair, _all(_I16, BLOCK_ROWS, 0xFF00)))
-            return values
+            def levels(tap: Any) -> list[Any]:
+                row = builder.add(source, builder.mul(tap, stride))
+                values = []
+                for offset in range(0, CHUNK, 64):
+                    pair = _load(builder, row, _ROWS16, offset)
+                    values.append(builder.shl(pair, _all(_I16, BLOCK_ROWS, 8)))
+                    values.append(builder.and_(pair, _all(_I16, BLOCK_ROWS, 0xFF00)))
+                return [builder.lshr(value, _all(_I16, BLOCK_ROWS, 1)) for value in values] if signed else values
 
-        for place, total in enumerate(_tap_loop(builder, taps, weights, weights_step, CHUNK // 32, levels)):
-            _store(builder, total, strip, 64 * place)
-        return context.get_dummy_value()
+            totals = _tap_loop(builder, taps, weights, weights_step, CHUNK // 32, signed, levels)
+            for place, total in enumerate(totals):
+                if signed:
+                    total = builder.shl(_clamp(builder, total, 255 * 32), _all(_I16, BLOCK_ROWS, 2))
+                _store(builder, total, strip, 64 * place)
+            return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 6), emit
+        return types.void(*[types.int64] * 6), emit
+
+    return mix_rows
+
+
+mix_rows = _make_mix_rows(signed=False)
+mix_rows_signed = _make_mix_rows(signed=True)
 
 
 @_intrinsic
@@ -178,27 +204,39 @@ def turn_strip(_typing: Any, strip: Any, columns: Any) -> Any:
     return types.void(types.int64, types.int64), emit
 
 
-@_intrinsic
-def mix_columns(_typing: Any, columns: Any, weights: Any, weights_step: Any, taps: Any, target: Any) -> Any:
-    """One output pixel of BLOCK_ROWS rows: the weighted sum of ``taps`` pixels of three columns each, as grey levels.
+def _make_mix_columns(signed: bool) -> Any:
+    @_intrinsic
+    def mix_columns(_typing: Any, columns: Any, weights: Any, weights_step: Any, taps: Any, target: Any) -> Any:
+        """One output pixel of BLOCK_ROWS rows: the weighted sum of ``taps`` pixels of three columns, as grey levels.
 
-    Reads taps * 3 columns of 16-bit values and one weight every ``weights_step`` bytes; writes 3 * BLOCK_ROWS bytes.
-    """
+        Values and weights are those of mix_rows. Reads taps * 3 columns of 16-bit values and one weight every
+        ``weights_step`` bytes; writes 3 * BLOCK_ROWS bytes.
+        """
 
-    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        columns, weights, weights_step, taps, target = args
+        def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            columns, weights, weights_step, taps, target = args
 
-        def levels(tap: Any) -> list[Any]:
-            pixel = builder.add(columns, builder.mul(tap, _number(3 * _COLUMN)))
-            return [_load(builder, pixel, _ROWS16, channel * _COLUMN) for channel in range(3)]
+            def levels(tap: Any) -> list[Any]:
+                pixel = builder.add(columns, builder.mul(tap, _number(3 * _COLUMN)))
+                return [_load(builder, pixel, _ROWS16, channel * _COLUMN) for channel in range(3)]
 
-        for channel, total in enumerate(_tap_loop(builder, taps, weights, weights_step, 3, levels)):
-            rounded = builder.add(total, _all(_I16, BLOCK_ROWS, 128))
-            level = builder.trunc(builder.lshr(rounded, _all(_I16, BLOCK_ROWS, 8)), _ROWS8)
-            _store(builder, level, target, channel * BLOCK_ROWS)
-        return context.get_dummy_value()
+            for channel, total in enumerate(_tap_loop(builder, taps, weights, weights_step, 3, signed, levels)):
+                if signed:
+                    rounded = builder.add(total, _all(_I16, BLOCK_ROWS, 16))
+                    level = _clamp(builder, builder.ashr(rounded, _all(_I16, BLOCK_ROWS, 5)), 255)
+                else:
+                    rounded = builder.add(total, _all(_I16, BLOCK_ROWS, 128))
+                    level = builder.lshr(rounded, _all(_I16, BLOCK_ROWS, 8))
+                _store(builder, builder.trunc(level, _ROWS8), target, channel * BLOCK_ROWS)
+            return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 5), emit
+        return types.void(*[types.int64] * 5), emit
+
+    return mix_columns
+
+
+mix_columns = _make_mix_columns(signed=False)
+mix_columns_signed = _make_mix_columns(signed=True)
 
 
 @_intrinsic
