@@ -50,7 +50,7 @@ class CpuEngine(Engine):
             jit.compile_once("cpu engine", warm_up)
         decoder.warm_up()
         if KERNEL_READS:  # last, because it is made of the others
-            jit.compile_once("whole way", warm_up_items)
+            jit.compile_once("delivery", warm_up_items)
         self._output = output
         self._crew = Crew(dataset, output, num_workers, stats if stats is not None else Stats())
         # Threads know the crew, never the engine: so an abandoned engine is collected, and lets them go.
