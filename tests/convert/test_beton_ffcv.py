@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from fastload.convert import convert
@@ -105,7 +106,10 @@ def test_ffcv_reads_what_convert_writes(options, os_cache, tmp_path):
         assert len(dataset) == len(found["image"]) == 21
         assert np.array_equal(found["label"].reshape(-1), dataset.labels(np.arange(21)))
         for number in range(21):
-            assert np.array_equal(found["image"][number], rgb(dataset[number].image))
+            image = dataset[number].image
+            # FFCV asks libjpeg-turbo for its fast transform; with it the pixels are equal, without it off by some levels.
+            expected = rgb(image) if "raw" in options else simplejpeg.decode_jpeg(image, fastdct=True)
+            assert np.array_equal(found["image"][number], expected)
         if not options:
             assert dataset[0].image == (tmp_path / "in" / "a" / "00.jpg").read_bytes()
 
