@@ -107,7 +107,7 @@ def test_ffcv_reads_what_convert_writes(options, os_cache, tmp_path):
         assert np.array_equal(found["label"].reshape(-1), dataset.labels(np.arange(21)))
         for number in range(21):
             image = dataset[number].image
-            # FFCV asks libjpeg-turbo for its fast transform; with it the pixels are equal, without it off by some levels.
+            # FFCV asks libjpeg-turbo for its fast transform: equal with it, off by some levels without.
             expected = rgb(image) if "raw" in options else simplejpeg.decode_jpeg(image, fastdct=True)
             assert np.array_equal(found["image"][number], expected)
         if not options:
