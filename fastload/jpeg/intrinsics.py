@@ -188,6 +188,18 @@ def trailing_zeros(_typing: Any, value: Any) -> Any:
 
 
 @intrinsic
+def bit_length(_typing: Any, value: Any) -> Any:
+    """int64 <- how many bits the magnitude of an int64 has."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        negative = builder.icmp_signed("<", args[0], ir.Constant(I64, 0))
+        magnitude = builder.select(negative, builder.neg(args[0]), args[0])
+        return builder.sub(ir.Constant(I64, 64), builder.ctlz(magnitude, ir.Constant(I1, 0)))
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
 def shift_left(_typing: Any, value: Any, count: Any) -> Any:
     """value << (count mod 64): one shlx, where numba's << would add a test for counts of 64 and more."""
 

@@ -234,6 +234,22 @@ def build_dc_table(spec: Word, table: Word, scratch: Word) -> Word:
 
 
 @inlined
+def build_lookup_table(spec: Word, table: Word, is_dc: Word) -> Word:
+    """The DC_TABLE_BYTES of a plain table, DC (``is_dc`` 1) or AC (0).
+
+    For each value of the next DC_BITS bits symbol << 8 | code length, 0 for what find_long_code has to find. False if
+    the table in the file is not a valid code.
+    """
+    tail = move(table, 8 << DC_BITS)
+    if _is_built(spec, tail):
+        return True
+    if not _read_codes(tail, _DC_LENGTH, table, is_dc):
+        return False
+    store_u8(tail, SPEC, U1)
+    return True
+
+
+@inlined
 def find_long_code(window: Word, tail: Word, bits: Word) -> Word:
     """The symbol at the head of a 64-bit window whose code has at least ``bits`` bits, as symbol << 8 | code length.
 
