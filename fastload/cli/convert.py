@@ -34,6 +34,10 @@ def command(
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
     dali_labels: Annotated[bool, typer.Option("--dali-labels", help="Add labels as DALI reads them (.lbl).")] = False,
+    tiles: Annotated[
+        bool,
+        typer.Option("--tiles", help="Rewrite JPEGs without loss with restart tiles, for GPU decoders; 1% more bytes."),
+    ] = False,
     seek_index: Annotated[
         bool | None,
         typer.Option(
@@ -45,9 +49,9 @@ def command(
 ) -> None:
     """Convert a folder of images to tar shards that fastload, WebDataset and DALI read, or to FFCV's x.beton.
 
-    JPEG bytes stay as they are unless --max-side or --quality ask otherwise. What cannot be read is skipped, counted
-    and listed in DST/conversion.jsonl (x.beton.jsonl). A conversion that was interrupted continues when it is started
-    again.
+    JPEG bytes stay as they are unless --max-side, --quality or --tiles ask otherwise. What cannot be read is skipped,
+    counted and listed in DST/conversion.jsonl (x.beton.jsonl). A conversion that was interrupted continues when it is
+    started again.
     """
     from fastload.convert import convert
 
@@ -63,6 +67,7 @@ def command(
             raw=raw,
             strict=strict,
             dali_labels=dali_labels,
+            tiles=tiles,
             seek_index=seek_index,
             index_progress=lambda done, total: bars.update("indexing", done, total),
             progress=lambda done, total, skipped: bars.update(
@@ -72,9 +77,10 @@ def command(
     if as_json:
         print_json(asdict(summary))
         return
+    others = f"{summary.retiled:,} rewritten without loss" if tiles else "the others byte for byte"
     rows = {
         "images found": f"{summary.found:,}",
-        "written": f"{summary.written:,} ({summary.reencoded:,} re-encoded, the others byte for byte)",
+        "written": f"{summary.written:,} ({summary.reencoded:,} re-encoded, {others})",
         "skipped": f"{summary.skipped:,}",
         "files" if dst.endswith(".beton") else "shards": f"{summary.shards:,}, {summary.num_bytes / 1e6:,.1f} MB",
         "classes": f"{summary.classes:,}",

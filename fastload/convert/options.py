@@ -27,6 +27,7 @@ class Options:
         quality: JPEG quality at which every image is encoded anew, 1 to 100. None keeps the original bytes.
         raw: Whether pixels are stored in place of JPEG files; needs ``max_side``.
         dali_labels: Whether each sample has a member .lbl, the label as 8 bytes, which DALI can read.
+        tiles: Whether JPEGs are rewritten without loss with restart tiles.
     """
 
     shard_size: int
@@ -35,6 +36,7 @@ class Options:
     quality: int | None
     raw: bool = False
     dali_labels: bool
+    tiles: bool = False
 
     def __post_init__(self) -> None:
         _in_range("shard_size", self.shard_size, _SMALLEST_SHARD, 1 << 50)
@@ -47,10 +49,11 @@ class Options:
             raise ConfigError("quality is for JPEGs, and raw stores pixels: choose one of them")
 
     def to_json(self) -> dict[str, Any]:
-        """The options as they stand in dataset.json."""
+        """The options as they stand in dataset.json; those that came later only where they are used."""
         options = asdict(self)
-        if not self.raw:  # shards never are: theirs stay as they were before there was raw
-            del options["raw"]
+        for name in ("raw", "tiles"):
+            if not options[name]:
+                del options[name]
         return options
 
 

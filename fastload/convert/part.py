@@ -21,13 +21,15 @@ class PartAccount:
     """What a finished part holds; written last, so its file says that the part is complete.
 
     Attributes:
-        samples, skipped, reencoded: How many of the part's entries were written, skipped, and encoded anew.
+        samples, skipped, reencoded, retiled: How many of the part's entries were written, skipped, encoded anew, and
+            rewritten with restart tiles.
         size, crc32: Of the tar file.
     """
 
     samples: int
     skipped: int
     reencoded: int
+    retiled: int = 0
     size: int
     crc32: int
 
@@ -60,6 +62,7 @@ class PartWriter:
         self._ledger_lines: list[str] = []
         self._skipped = 0
         self._reencoded = 0
+        self._retiled = 0
         self._size = 0
         self._crc32 = 0
         self._temporary = part_path(folder, number, "tar.tmp")
@@ -88,8 +91,11 @@ class PartWriter:
         if self._seek is not None:
             self._seek.append(image.seek)
         self._reencoded += image.reencoded
+        self._retiled += image.retiled
         if image.reason:
             self._note(key, source, "reencoded", image.reason)
+        if image.untiled:
+            self._note(key, source, "not tiled", image.untiled)
         row: dict[str, Any] = {
             "shard": 0,
             "offset": places["jpg"],
@@ -133,6 +139,7 @@ class PartWriter:
             samples=samples,
             skipped=self._skipped,
             reencoded=self._reencoded,
+            retiled=self._retiled,
             size=self._size,
             crc32=self._crc32,
         )

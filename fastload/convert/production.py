@@ -191,6 +191,7 @@ class Production:
                 max_side=self._options.max_side,
                 quality=self._options.quality,
                 raw=self._options.raw,
+                tiles=self._options.tiles,
                 seek_index=self._seek_index,
             )
         except DataError as error:

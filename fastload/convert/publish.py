@@ -166,6 +166,7 @@ def count(source: Source, accounts: Mapping[int, PartAccount]) -> Counts:
         written=sum(account.samples for account in accounts.values()),
         skipped=len(source.rejected) + sum(account.skipped for account in accounts.values()),
         reencoded=sum(account.reencoded for account in accounts.values()),
+        retiled=sum(account.retiled for account in accounts.values()),
     )
 
 

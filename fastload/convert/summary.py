@@ -22,7 +22,8 @@ class ConvertSummary:
     Attributes:
         path: The data set.
         found, written, skipped: Images of the source, and what became of them.
-        reencoded: Written images that are not the bytes of the source.
+        reencoded: Written images whose pixels were encoded anew.
+        retiled: Written images that were rewritten without loss with restart tiles.
         shards: Tar files, or 1 for a .beton file.
         num_bytes: Their size, all together.
         classes: How many classes there are.
@@ -36,6 +37,7 @@ class ConvertSummary:
     written: int
     skipped: int
     reencoded: int
+    retiled: int
     shards: int
     num_bytes: int
     classes: int
@@ -65,6 +67,7 @@ def _summary(
         written=counts.written,
         skipped=counts.skipped,
         reencoded=counts.reencoded,
+        retiled=counts.retiled,
         shards=len(sizes),
         num_bytes=sum(sizes),
         classes=classes,

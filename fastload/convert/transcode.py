@@ -15,6 +15,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from fastload.convert.tiling import with_tiles
 from fastload.dataset.image_size import pillow_formats
 from fastload.errors import DataError
 from fastload.jpeg.decoder import build_index
@@ -53,6 +54,8 @@ class Transcoded:
         reencoded: Whether it is not the file that the source holds.
         reason: Why it had to be encoded anew although nobody asked for it; empty otherwise.
         seek: Its seek index (see fastload.jpeg.decoder.build_index); empty where it has none or none was asked for.
+        retiled: Whether it was rewritten with restart tiles.
+        untiled: Why it was not although that was asked for; empty otherwise.
     """
 
     image: bytes
@@ -62,6 +65,8 @@ class Transcoded:
     reencoded: bool
     reason: str
     seek: bytes = b""
+    retiled: bool = False
+    untiled: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,7 @@ def transcode(
     max_side: int | None = None,
     quality: int | None = None,
     raw: bool = False,
+    tiles: bool = False,
     seek_index: bool = False,
 ) -> Transcoded:
     """Proves that an image can be decoded and gives the JPEG to store.
@@ -90,6 +96,7 @@ def transcode(
         max_side: Longest side in pixels of what is stored.
         quality: JPEG quality at which every image is encoded anew.
         raw: Gives the pixels that would be encoded, at most ``max_side`` on a side.
+        tiles: Whether to rewrite what is stored without loss with restart tiles (see fastload.jpeg.recode).
         seek_index: Whether to make the seek index of what is stored.
 
     Raises:
@@ -101,10 +108,22 @@ def transcode(
         header = read_header(data)
         with _room_for(header.height, header.width):
             stored = _from_jpeg(data, header, max_side, quality, raw, seek_index)
+            stored = _tiled(stored) if tiles else stored
     else:
         with _open(data) as image, _room_for(image.height, image.width):
             stored = _store(_load(image, f"the file is {image.format}, not JPEG"), max_side, quality, raw)
-    return replace(stored, seek=build_index(stored.image)) if seek_index and stored.reencoded else stored
+            stored = _tiled(stored) if tiles else stored
+    if seek_index and stored.reencoded and not stored.retiled:
+        return replace(stored, seek=build_index(stored.image))
+    return stored
+
+
+def _tiled(stored: Transcoded) -> Transcoded:
+    """The same image with restart tiles, where it can have them; those are found without a seek index."""
+    image, untiled = with_tiles(stored.image, grey=read_header(stored.image).components == 1)
+    if untiled:
+        return replace(stored, untiled=untiled)
+    return replace(stored, image=image, crc32=zlib.crc32(image), seek=b"", retiled=True)
 
 
 def examine(data: bytes) -> tuple[int, int, bytes]:

@@ -61,17 +61,19 @@ class Counts(_Strict):
         written: Samples of this data set.
         skipped: Images that could not be read, each named in conversion.jsonl.
         reencoded: Written samples whose bytes had to be (or, by max_side or quality, were asked to be) encoded anew.
+        retiled: Written samples whose bytes were rewritten without loss with restart tiles.
     """
 
     found: Count
     written: Count
     skipped: Count
     reencoded: Count
+    retiled: Count = 0
 
     @model_validator(mode="after")
     def _reconcile(self) -> Counts:
-        if self.found != self.written + self.skipped or self.reencoded > self.written:
-            raise ValueError("expected found = written + skipped and reencoded <= written")
+        if self.found != self.written + self.skipped or max(self.reencoded, self.retiled) > self.written:
+            raise ValueError("expected found = written + skipped, and reencoded and retiled <= written")
         return self
 
 

@@ -6,6 +6,8 @@ For everybody::
     from fastload.jpeg.decoder import build_index, decode     # bytes -> seek index; bytes -> pixels of a rectangle
     from fastload.jpeg.seek_file import SeekFile, write_seek_file   # the indexes of a shard
 
+From JPEG to JPEG, without loss: fastload.jpeg.recode (restart tiles, parts that are decoded elsewhere).
+
 For an engine, everything about one image in one call without the interpreter's lock::
 
     from fastload.jpeg.decoder import warm_up                 # compiles, once on a machine

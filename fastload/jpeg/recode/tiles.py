@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastload.errors import DataError
+from fastload.jit import compile_once
 from fastload.jpeg.recode import geometry as geo
 from fastload.jpeg.recode.coefficients import Coefficients, read_coefficients
 from fastload.jpeg.recode.encode import BLOCK_TOKENS, OUT_OF_RANGE, TOKEN_BYTES, list_symbols, write_scan
 from fastload.jpeg.recode.huffman import make_table
+from fastload.jpeg.recode.scan import decode_scan
 
 # MCUs of a tile, the best first. A tile costs 3.5 bytes for its marker, and its means begin anew: with 8 MCUs 1 % of a
 # photograph; with wider tiles a crop takes more that it does not need.
 _WIDTHS: Final = (8, 7, 9, 6, 10, 5, 11, 12, 13, 4, 14, 15, 16)
 _VALUE_BITS: Final = np.arange(256) & 15  # that follow each symbol
+
+
+@functools.cache
+def warm_up_recoder() -> None:
+    """Compiles what retile needs, or loads it from the cache; see fastload.jit.compile_once."""
+    compile_once("recoder", _recode_nothing)
+
+
+def _recode_nothing() -> None:
+    data = np.frombuffer(bytes(1), np.uint8)  # read-only, as the bytes of a file are
+    words, codes = np.zeros(geo.WORDS, np.int64), np.zeros(1, np.uint64)
+    values, last, out, tokens = (np.zeros(1, kind) for kind in (np.int16, np.uint8, np.uint8, np.uint32))
+    decode_scan(data, 0, 1, words, values, last, out, codes)
+    list_symbols(words, values, last, np.zeros((1, 1), np.int64), tokens)
+    make_table(words, last, last, words)
+    write_scan(tokens, 1, codes, out)
 
 
 def tile_width(columns: int) -> int:
@@ -42,6 +61,7 @@ def retile(data: bytes) -> bytes:
     Raises:
         DataError: The file is of another kind or damaged, or has coefficients that baseline JPEG cannot hold.
     """
+    warm_up_recoder()
     image = read_coefficients(data)
     geometry = image.geometry
     words = geometry.words(list(range(len(geometry.components))))
