@@ -16,6 +16,7 @@ from fastload.jpeg.intrinsics import (
     load_u8,
     load_u64,
     low_bits,
+    markers_in_32_bytes,
     store_u8,
     trailing_zeros,
 )
@@ -76,13 +77,15 @@ def unstuff(source: Word, end: Word, readable: Word, target: Word) -> Word:
 @inlined
 def find_marker(source: Word, end: Word) -> Word:
     """The address of the first FF that is followed by neither 00 nor the end; ``end`` if there is none."""
+    while source + U32 < end:
+        found = markers_in_32_bytes(source)
+        if found != U0:
+            return source + trailing_zeros(found)
+        source += U32
     while source + U1 < end:
-        if source + U8 <= end and not _has_ff(load_u64(source, 0)):
-            source += U8
-        else:
-            if load_u8(source, 0) == U255 and load_u8(source, 1) != U0:
-                return source
-            source += U1
+        if load_u8(source, 0) == U255 and load_u8(source, 1) != U0:
+            return source
+        source += U1
     return end
 
 

@@ -178,6 +178,20 @@ def copy_32_bytes(_typing: Any, source: Any, target: Any) -> Any:
 
 
 @intrinsic
+def markers_in_32_bytes(_typing: Any, source: Any) -> Any:
+    """uint64 whose bit i says whether byte i is FF and the one behind it is not 00; reads 33 bytes."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        kind = ir.VectorType(I8, 32)
+        first, second = load_lanes(builder, args[0], 0, kind), load_lanes(builder, args[0], 1, kind)
+        is_ff = builder.icmp_unsigned("==", first, ir.Constant(kind, [255] * 32))
+        is_used = builder.icmp_unsigned("!=", second, ir.Constant(kind, [0] * 32))
+        return builder.zext(builder.bitcast(builder.and_(is_ff, is_used), I32), I64)
+
+    return types.uint64(types.uint64), emit
+
+
+@intrinsic
 def trailing_zeros(_typing: Any, value: Any) -> Any:
     """uint64 <- how many zero bits are below the lowest one of a value that is not 0."""
 

@@ -16,7 +16,7 @@ from fastload.errors import DataError
 from fastload.jit import compile_once, inlined, kernel
 from fastload.jpeg import header
 from fastload.jpeg.bits import find_marker
-from fastload.jpeg.intrinsics import Word, address_of, move, signed
+from fastload.jpeg.intrinsics import Word, address_of, copy_32_bytes, load_u8, move, signed, store_u8
 from fastload.jpeg.rectangle import parse_header
 
 # Answers of cut_part. They are also the words of `fields` behind header.FIELDS: where the part is in the image.
@@ -86,7 +86,14 @@ def _copy(data: Word, begin: Word, end: Word, out: Word, position: Word) -> Word
     size = end - begin
     if size > out.size - position:
         return np.int64(BAD_CALL)
-    out[position : position + size] = data[begin:end]
+    source, target = move(address_of(data), begin), move(address_of(out), position)
+    rest = size
+    while rest >= 32:
+        copy_32_bytes(source, target)
+        source, target = move(source, 32), move(target, 32)
+        rest -= 32
+    for i in range(rest):
+        store_u8(target, i, load_u8(source, i))
     return position + size
 
 

@@ -16,9 +16,12 @@ from fastload.jpeg.recode.encode import BLOCK_TOKENS, OUT_OF_RANGE, TOKEN_BYTES,
 from fastload.jpeg.recode.huffman import make_table
 from fastload.jpeg.recode.scan import decode_scan
 
-# MCUs of a tile, the best first. A tile costs 3.5 bytes for its marker, and its means begin anew: with 8 MCUs 1 % of a
-# photograph; with wider tiles a crop takes more that it does not need.
-_WIDTHS: Final = (8, 7, 9, 6, 10, 5, 11, 12, 13, 4, 14, 15, 16)
+# Pixels of a tile, as near as may be. Each costs 3.5 bytes for its marker and for its means, which begin anew. Random
+# crops of ImageNet photographs (42 % of the pixels) are given
+#     near 64 pixels   52 % of bytes and pixels; files grow by 0.9 %
+#     near 48          50 %                                   1.8 %
+#     near 32          47 %                                   2.8 %
+_TILE_PIXELS: Final = 64
 _VALUE_BITS: Final = np.arange(256) & 15  # that follow each symbol
 
 
@@ -38,22 +41,28 @@ def _recode_nothing() -> None:
     write_scan(tokens, 1, codes, out)
 
 
-def tile_width(columns: int) -> int:
-    """MCUs of a tile of an image that has ``columns`` of them in a row: a divisor near 8, or all of them."""
-    for width in _WIDTHS:
-        if columns % width == 0:
-            return width
-    if columns < 8:
-        return columns
-    return next(width for width in range(17, columns + 1) if columns % width == 0)
+def tile_width(columns: int, across: int) -> int:
+    """MCUs of a tile: of the divisors of ``columns`` the one nearest 64 pixels, but not below half of that.
+
+    Args:
+        columns: MCUs in a row of the image.
+        across: Blocks of luma in a row of an MCU, 1 to 4.
+    """
+    wanted = _TILE_PIXELS // (8 * across)
+
+    def distance(width: int) -> float:  # a narrower tile is better than a wider one as far away
+        return width / wanted - 1 if width >= wanted else 0.7 * (wanted / width - 1)
+
+    least = min(max(1, wanted // 2), columns)
+    return min((width for width in range(least, columns + 1) if columns % width == 0), key=distance)
 
 
 def retile(data: bytes) -> bytes:
     """The same image, coefficient by coefficient, as a baseline JPEG with a restart marker behind each tile.
 
-    Tiles are ``tile_width`` MCUs wide and one high. Quantisation tables, APPn and COM segments are kept as they are;
-    Huffman tables are the best for these tiles; progressive files and those of several scans become files of one
-    sequential scan. Bytes behind the end-of-image marker are left out. Takes about 3 ms for 110 KB.
+    Tiles are near 64 pixels wide (see tile_width) and one MCU high. Quantisation tables, APPn and COM segments are kept
+    as they are; Huffman tables are the best for these tiles; progressive files and those of several scans become files
+    of one sequential scan. Bytes behind the end-of-image marker are left out. Takes about 3.5 ms for 110 KB.
 
     Args:
         data: A Huffman-coded JPEG of 8 bits, grey or of three components.
@@ -61,11 +70,15 @@ def retile(data: bytes) -> bytes:
     Raises:
         DataError: The file is of another kind or damaged, or has coefficients that baseline JPEG cannot hold.
     """
+    return write_tiled(read_coefficients(data))
+
+
+def write_tiled(image: Coefficients) -> bytes:
+    """The file of given coefficients; see retile."""
     warm_up_recoder()
-    image = read_coefficients(data)
     geometry = image.geometry
     words = geometry.words(list(range(len(geometry.components))))
-    words[geo.RESTART] = tile_width(geometry.columns)
+    words[geo.RESTART] = tile_width(geometry.columns, max(part.across for part in geometry.components))
     for i in range(len(geometry.components)):
         at = geo.PART + geo.PART_WORDS * i
         words[at + geo.DC], words[at + geo.AC] = (0, 1) if i == 0 else (2, 3)
