@@ -152,6 +152,7 @@ def test_notes_of_another_file_name_no_classes(sound, tmp_path, caplog):
         ("x", {"raw": True, "max_side": 9}, r"ends in \.beton"),
         ("x.beton", {"dali_labels": True}, "belong to shards"),
         ("x.beton", {"seek_index": True}, "belong to shards"),
+        ("x.beton", {"tiles": True}, "belong to shards"),
         ("x.beton", {"shard_size": "1MiB"}, "belong to shards"),
     ],
 )
