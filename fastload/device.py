@@ -1,4 +1,4 @@
-"""Batches on their way to a CUDA device: pinned memory, a stream beside the user's, slots that come back by event."""
+"""Batches on their way to a CUDA device: pinned memory, a side stream, slots that come back by event, normalisation."""
 
 from __future__ import annotations
 
@@ -146,3 +146,25 @@ class SlotReturns:
             done, give_back = self._under_way.popleft()
             done.synchronize()
             give_back()
+
+
+def normalise_on_device(
+    images: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """Pixels as the CPU engine would have stored them, bit by bit: ``pixel * scale + bias`` in float32, then ``dtype``.
+
+    Two kernels, so that the product is rounded before the sum: compiled into one, the two may become a fused
+    multiply-add, whose last bit differs. The second stores ``dtype`` itself, which leaves 11 bytes of traffic a value
+    for two-byte types (0.1 ms for 256 images of 224 pixels at 4.3 TB/s); nothing makes the host wait.
+
+    Args:
+        images: uint8 N x 3 x H x W, in any memory format, which the result takes over.
+        scale: float32 (3,), as ``Output.scale``, on the device of ``images``.
+        bias: float32 (3,), likewise.
+        dtype: torch.float16, bfloat16 or float32.
+
+    Returns:
+        A new tensor of ``dtype`` and the shape of ``images``.
+    """
+    product = images * scale.view(3, 1, 1)
+    return torch.add(product, bias.view(3, 1, 1), out=torch.empty_like(images, dtype=dtype))

@@ -2,11 +2,14 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 
+from fastload.augment import Output, compile_plan
 from fastload.batch import Ring, as_tensor, storage_dtype
-from fastload.device import Copy, CudaCopyStream, SlotReturns, pinned_memory, resolve_device
+from fastload.device import Copy, CudaCopyStream, SlotReturns, normalise_on_device, pinned_memory, resolve_device
+from fastload.engine.cpu.kernels.layout import make_constants
 from fastload.errors import ConfigError
 
 needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
@@ -109,3 +112,60 @@ def test_a_copy_does_not_wait_for_the_users_work_nor_the_host_for_the_copy():
     busy.record()
     copy.done.synchronize()
     assert not busy.query(), "the copy was done only after the user's work"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_normalising_there_stores_the_bits_that_the_cpu_engine_stores(dtype, memory_format, device):
+    rng = np.random.default_rng(0)
+    # Every grey level of every channel under ImageNet's constants, under awkward ones, and beyond float16's range.
+    mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+    looks = [((1 / (255 * std)).tolist(), (-mean / std).tolist())]
+    looks += [(rng.normal(0, 1, 3).tolist(), rng.normal(0, 100, 3).tolist()) for _ in range(50)]
+    looks += [([300.0, 1e-7, 0.0], [-3.0, 1e-8, 0.1])]
+    pixels = np.tile(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), (2, 1, 1, 3))
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(memory_format=memory_format).to(device)
+    for scale, bias in looks:
+        output = Output(
+            height=16,
+            width=16,
+            dtype=dtype,
+            scale=tuple(scale),
+            bias=tuple(bias),
+            interpolation="bilinear",
+            antialias=True,
+        )
+        made = make_constants(output)
+        table = made.table4 if dtype == "float32" else made.table2
+        expected = as_tensor(np.ascontiguousarray(table), dtype).view(3, 16, 16).expand(2, 3, 16, 16)
+        constants = [torch.tensor(values, dtype=torch.float32, device=device) for values in (scale, bias)]
+        found = normalise_on_device(images, *constants, getattr(torch, dtype))
+        assert found.is_contiguous(memory_format=memory_format)
+        bits = torch.int32 if dtype == "float32" else torch.int16
+        assert torch.equal(found.cpu().contiguous().view(bits), expected.contiguous().view(bits))
+
+
+def test_normalising_whole_batches_gives_what_the_engine_delivers(tmp_path):
+    from PIL import Image
+
+    import fastload
+    from fastload import transforms as T
+
+    rng = np.random.default_rng(1)
+    (tmp_path / "a").mkdir()
+    for number in range(5):
+        Image.fromarray(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8)).save(tmp_path / "a" / f"{number}.jpg")
+    geometry = (T.RandomResizedCrop(32), T.RandomHorizontalFlip())
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    for dtype in ("float16", "bfloat16", "float32"):
+        look = (*geometry, T.ToDtype(dtype, scale=True), T.Normalize(mean, std))
+        output = compile_plan(look).output
+        with (
+            fastload.Loader(tmp_path, batch_size=5, transforms=geometry, num_workers=1) as plain,
+            fastload.Loader(tmp_path, batch_size=5, transforms=look, num_workers=1) as normalised,
+        ):
+            pixels, expected = next(iter(plain)).images, next(iter(normalised)).images
+        assert pixels.dtype == torch.uint8
+        constants = [torch.tensor(values, dtype=torch.float32) for values in (output.scale, output.bias)]
+        assert torch.equal(normalise_on_device(pixels, *constants, getattr(torch, dtype)), expected)
