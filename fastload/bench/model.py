@@ -13,7 +13,8 @@ from fastload.batch import Batch
 from fastload.dataset import open_dataset
 from fastload.loader import Loader
 from fastload.recipe import parse_recipe
-from fastload.train.build import INPUT_DTYPES, backends, build_stepper, epoch_resolution, epoch_transforms
+from fastload.train.build import backends, build_stepper
+from fastload.train.data import epoch_resolution, epoch_transforms, resident_batch
 from fastload.train.distributed import World, choose_device
 from fastload.train.labels import check_classes
 from fastload.train.stepper import choose_precision
@@ -126,15 +127,7 @@ class ModelContestant:
         return time.perf_counter()
 
     def _random_batch(self, rows: int) -> Batch:
-        dtype = getattr(torch, INPUT_DTYPES[self._precision])
-        layout = torch.channels_last if self._recipe.model.channels_last else torch.contiguous_format
-        images = torch.randn(rows, 3, self._resolution, self._resolution).to(dtype=dtype, memory_format=layout)
-        return Batch(
-            images=images.to(self._place.device),
-            labels=torch.randint(self._num_classes, (rows,)).to(self._place.device),
-            ids=torch.arange(rows),
-            valid=torch.ones(rows, dtype=torch.bool),
-        )
+        return resident_batch(self._recipe, self._place, self._precision, self._num_classes, rows, self._resolution)
 
     def _step(self, batch: Batch) -> None:
         accumulate = self._recipe.train.accumulate

@@ -14,16 +14,28 @@ from fastload.train import BatchInfo, EpochInfo, Progress, RunInfo, TrainReport
 def result_table(report: TrainReport) -> Table:
     """The numbers of a run."""
     metrics, account = report.metrics, report.train_account
+    quality = {
+        "top-1, top-5": f"{100 * metrics.top1:.2f}%, {100 * metrics.top5:.2f}% of {metrics.samples:,} images",
+        "precision, recall, F1": f"{metrics.precision:.4f}, {metrics.recall:.4f}, {metrics.f1:.4f} (macro)",
+        f"best {report.metric}": f"{report.best:.4f} after epoch {report.best_epoch}",
+    }
+    if report.synthetic:
+        quality = {"data": "SYNTHETIC: random pixels and labels. Only the speed means anything."}
+    compiled = {}
+    if report.graphs[0]:
+        late = f", and {report.graphs[1]} in the middle of training" if report.graphs[1] else ""
+        compiled = {"compiling": f"{report.graphs[0]} graphs in {report.compile_seconds:.0f} s before training{late}"}
     return facts(
         report.directory,
         {
-            "top-1, top-5": f"{100 * metrics.top1:.2f}%, {100 * metrics.top5:.2f}% of {metrics.samples:,} images",
-            "precision, recall, F1": f"{metrics.precision:.4f}, {metrics.recall:.4f}, {metrics.f1:.4f} (macro)",
-            f"best {report.metric}": f"{report.best:.4f} after epoch {report.best_epoch}",
+            **quality,
             "epochs, steps": f"{report.epochs}, {report.steps:,}"
             + (" (stopped early)" if report.stopped_early else ""),
             "speed": f"{report.images_per_second:,.0f} images/s",
-            "waiting for data": f"{100 * report.wait_share:.1f}% of the time",
+            "waiting for data": f"{100 * report.wait_share:.1f}% of the time, "
+            f"the host {100 * report.host_wait_share:.1f}%",
+            **compiled,
+            "engine": report.engine,
             "samples": f"{account.expected:,} expected = {account.read:,} read + {account.skipped:,} skipped",
         },
     )
@@ -38,8 +50,9 @@ class TrainBars(Progress):
 
     def begin(self, info: RunInfo) -> None:
         self._info = info
+        kind = "synthetic samples (accuracies mean nothing)" if info.synthetic else "samples"
         self._bars.say(
-            f"{info.model} ({info.parameters:,} parameters) on {info.train_samples:,} samples, {info.epochs} epochs, "
+            f"{info.model} ({info.parameters:,} parameters) on {info.train_samples:,} {kind}, {info.epochs} epochs, "
             f"global batch {info.global_batch}, {info.world_size} x {info.device}, amp {info.amp}"
         )
 

@@ -21,7 +21,7 @@ TransformEntry = str | dict[str, dict[str, Any] | None]
 
 
 class Data(Section):
-    """What is read, and how."""
+    """What is read, and how; or synthetic data, which need no data set."""
 
     train: str
     """Data set to train on: a folder that `fastload convert` wrote, or a folder of images with a folder per class."""
@@ -41,6 +41,11 @@ class Data(Section):
     """Batches that are prepared ahead of the training loop."""
     verify: Literal["first", "always", "never"] = "first"
     """When the bytes of a sample are checked against the checksum in the index."""
+    synthetic: bool = False
+    """Train on random pixels and labels that lie on the device and open neither `train` nor `val`: how fast the network
+    can be at all. Such a run's accuracies mean nothing."""
+    synthetic_samples: Positive = 65_536
+    """Samples of a synthetic epoch. Without `model.num_classes` they have 1,000 classes."""
 
 
 class Transforms(Section):
@@ -159,8 +164,9 @@ class Train(Section):
     other half decodes."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     """Autocast: auto is bf16 (fp16 with loss scaling on older cards) on CUDA and off on the CPU."""
-    compile: bool = False
-    """Compile the network with torch.compile (needs a C++ compiler)."""
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
+    """Compile the network with torch.compile (needs a C++ compiler), before training begins and once for each
+    resolution. true is default; reduce-overhead and max-autotune replay CUDA graphs, for small batches."""
     deterministic: bool = False
     """Only deterministic CUDA kernels: equal seeds then give equal bits, more slowly. The CPU needs no switch."""
     sync_batchnorm: bool = False

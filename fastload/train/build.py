@@ -5,34 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from fastload.dataset import Dataset, open_dataset
 from fastload.errors import ConfigError
-from fastload.loader import Loader
 from fastload.recipe import Recipe, dump_yaml
+from fastload.train.compiling import room_for_graphs
+from fastload.train.data import Data, epoch_resolution, epoch_transforms, open_data, resident_batch
 from fastload.train.distributed import World, world
 from fastload.train.ema import WeightAverage
 from fastload.train.epoch import EpochPlan
 from fastload.train.folder import RECIPE, prepare_folder
-from fastload.train.images import eval_transforms, takes_size, train_transforms
+from fastload.train.images import takes_size
 from fastload.train.journal import Journal
-from fastload.train.labels import check_classes
 from fastload.train.model import create_model
 from fastload.train.optimizer import create_optimizer, decay_groups
 from fastload.train.progress import Progress, RunInfo
 from fastload.train.report import TrainReport, make_report, write_report
 from fastload.train.run import Run, RunPlan
 from fastload.train.saving import Identity, resume_run
-from fastload.train.schedule import create_schedule, resolution_at
+from fastload.train.schedule import create_schedule
 from fastload.train.state import RunState
 from fastload.train.stepper import Precision, Stepper, choose_precision
 from fastload.train.threads import training_threads
-from fastload.transforms import Transform
-
-INPUT_DTYPES: dict[Precision, str] = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def train(recipe: Recipe, *, progress: Progress | None = None) -> TrainReport:
@@ -57,24 +52,19 @@ def train(recipe: Recipe, *, progress: Progress | None = None) -> TrainReport:
 
 
 def _train(recipe: Recipe, place: World, progress: Progress, stack: ExitStack) -> TrainReport:
-    datasets = [
-        stack.enter_context(open_dataset(Path(path).expanduser(), verify=recipe.data.verify))
-        for path in (recipe.data.train, recipe.data.val)
-    ]
-    classes, num_classes = check_classes(*datasets, num_classes=recipe.model.num_classes)
     precision = choose_precision(recipe.train.amp, place.device)
+    data = open_data(recipe, place, precision, stack)
     directory = Path(recipe.report.directory).expanduser()
     resume_from = prepare_folder(
         directory, resume=recipe.checkpoint.resume, overwrite=recipe.report.overwrite, world=place
     )
-    train_loader, val_loader = (stack.enter_context(item) for item in _loaders(recipe, datasets, place, precision))
-    stepper = build_stepper(recipe, place, precision, num_classes, resuming=resume_from is not None)
+    stepper = build_stepper(recipe, place, precision, data.num_classes, resuming=resume_from is not None)
     identity = Identity(
         recipe=dump_yaml(recipe),
         facts={
-            "global_batch": train_loader.batch_size * place.size,
-            "train_fingerprint": datasets[0].fingerprint,
-            "val_fingerprint": datasets[1].fingerprint,
+            "global_batch": data.train.batch_size * place.size,
+            "train_fingerprint": data.fingerprints[0],
+            "val_fingerprint": data.fingerprints[1],
         },
     )
     state, loader_state, log_bytes = RunState(), None, None
@@ -87,11 +77,11 @@ def _train(recipe: Recipe, place: World, progress: Progress, stack: ExitStack) -
     if log_bytes is not None:
         journal.rewind(log_bytes)
     run = Run(
-        _run_plan(recipe, num_classes),
-        _epoch_plan(recipe, precision, train_loader, place),
+        _run_plan(recipe, data.num_classes),
+        _epoch_plan(recipe, precision, data, place),
         stepper=stepper,
-        train_loader=train_loader,
-        val_loader=val_loader,
+        train_loader=data.train,
+        val_loader=data.val,
         world=place,
         state=state,
         directory=directory,
@@ -99,92 +89,44 @@ def _train(recipe: Recipe, place: World, progress: Progress, stack: ExitStack) -
         progress=progress,
         identity=identity,
     )
-    info = _run_info(recipe, run, precision)
+    info = _run_info(recipe, run, precision, data)
     journal.write("begin" if resume_from is None else "resume", step=state.step, **vars(info))
     if place.is_main:
         progress.begin(info)
+    stack.enter_context(room_for_graphs(len(_sides(recipe, 0))))
+    stepper.warm_up(
+        resident_batch(recipe, place, precision, data.num_classes, data.train.batch_size, side)
+        for side in _sides(recipe, state.epoch)
+    )
+    if stepper.graphs and place.is_main:
+        text = f"compiled {stepper.graphs} graphs in {stepper.compile_seconds:.0f} s"
+        progress.message(text, {"graphs": stepper.graphs, "seconds": stepper.compile_seconds})
     metrics = run.go(loader_state)
-    stats = train_loader.stats()
+    stats = data.train.stats()
     report = make_report(
         directory,
         state=state,
         metrics=metrics,
-        classes=classes,
+        classes=data.classes,
         metric=recipe.checkpoint.metric,
         eval_account=run.eval_account,
         stages=stats.spans,
         counts=stats.counts,
+        engine=stats.engine,
+        compile_seconds=stepper.compile_seconds,
+        graphs=(stepper.graphs, stepper.graphs_since_warm_up()),
+        synthetic=recipe.data.synthetic,
     )
     if place.is_main:
         journal.write("end", step=state.step, epoch=state.epoch, **metrics.summary())
-        write_report(report, state, figures=recipe.report.figures)
+        # Curves and a confusion matrix of nothing would only be taken for real.
+        write_report(report, state, figures=recipe.report.figures and not recipe.data.synthetic)
     return report
 
 
-def _loaders(recipe: Recipe, datasets: list[Dataset], place: World, precision: Precision) -> tuple[Loader, Loader]:
-    common: dict[str, Any] = {
-        "engine": recipe.data.engine,
-        "device": place.device if place.device.type == "cuda" else None,
-        "num_workers": recipe.data.num_workers,
-        "on_error": recipe.data.on_error,
-        "rank": place.rank,
-        "world_size": place.size,
-        "prefetch": recipe.data.prefetch,
-        "memory_format": "channels_last" if recipe.model.channels_last else "contiguous",
-        "seed": recipe.train.seed,
-    }
-    look = {
-        "dtype": INPUT_DTYPES[precision],
-        "mean": recipe.transforms.mean,
-        "std": recipe.transforms.std,
-    }
-    evaluation = eval_transforms(
-        recipe.transforms.eval,
-        size=recipe.eval.size,
-        crop_ratio=recipe.eval.crop_ratio,
-        **look,  # type: ignore[arg-type]
-    )
-    train_loader = Loader(
-        datasets[0],
-        batch_size=recipe.train.batch_size,
-        transforms=epoch_transforms(recipe, precision, 0),
-        shuffle=recipe.data.shuffle,
-        last_batch=recipe.data.last_batch,
-        **common,
-    )
-    val_loader = Loader(
-        datasets[1],
-        batch_size=recipe.eval.batch_size or recipe.train.batch_size,
-        transforms=evaluation,
-        shuffle=False,
-        last_batch="pad",
-        **common,
-    )
-    return train_loader, val_loader
-
-
-def epoch_transforms(recipe: Recipe, precision: Precision, epoch: int) -> tuple[Transform, ...]:
-    """What an epoch of training does to an image, conversion and normalisation included."""
-    return train_transforms(
-        recipe.transforms.train,
-        size=epoch_resolution(recipe, epoch),
-        dtype=INPUT_DTYPES[precision],
-        mean=recipe.transforms.mean,
-        std=recipe.transforms.std,
-    )
-
-
-def epoch_resolution(recipe: Recipe, epoch: int) -> int:
-    """Side of the training images of an epoch, in pixels."""
-    side = recipe.resolution
-    return resolution_at(
-        epoch,
-        smallest=side.min,
-        largest=side.max,
-        ramp_start=side.ramp_start,
-        ramp_end=side.ramp_end,
-        multiple=side.multiple,
-    )
+def _sides(recipe: Recipe, first_epoch: int) -> list[int]:
+    """The resolutions from an epoch on, in the order in which they come."""
+    return list(dict.fromkeys(epoch_resolution(recipe, epoch) for epoch in range(first_epoch, recipe.train.epochs)))
 
 
 def build_stepper(
@@ -225,7 +167,7 @@ def build_stepper(
     average = options.ema
     return Stepper(
         model,
-        create_optimizer(settings.name, groups, lr=lr, args=settings.args),
+        create_optimizer(settings.name, groups, lr=lr, args=settings.args, device=place.device),
         world=place,
         lr=lr,
         schedule=create_schedule(schedule.pop("name"), epochs=options.epochs, **schedule),
@@ -234,12 +176,12 @@ def build_stepper(
         clip_norm=options.clip_norm,
         clip_value=options.clip_value,
         average=None if average is None else WeightAverage(model, decay=average.decay, warmup=average.warmup),
-        compile=options.compile,
+        compile=("default" if options.compile else None) if isinstance(options.compile, bool) else options.compile,
         seed=options.seed,
     )
 
 
-def _epoch_plan(recipe: Recipe, precision: Precision, loader: Loader, place: World) -> EpochPlan:
+def _epoch_plan(recipe: Recipe, precision: Precision, data: Data, place: World) -> EpochPlan:
     if recipe.resolution.max is not None and not takes_size(recipe.transforms.train):
         raise ConfigError(
             "resolution.max: every entry of transforms.train says its own size, so that the images cannot grow; leave "
@@ -247,8 +189,8 @@ def _epoch_plan(recipe: Recipe, precision: Precision, loader: Loader, place: Wor
         )
     return EpochPlan(
         accumulate=recipe.train.accumulate,
-        train_samples=len(loader.dataset),
-        global_batch=loader.batch_size * place.size,
+        train_samples=data.train_samples,
+        global_batch=data.train.batch_size * place.size,
         transforms=lambda epoch: epoch_transforms(recipe, precision, epoch),
         resolution=lambda epoch: epoch_resolution(recipe, epoch),
         log_every=recipe.report.log_every,
@@ -270,22 +212,23 @@ def _run_plan(recipe: Recipe, num_classes: int) -> RunPlan:
     )
 
 
-def _run_info(recipe: Recipe, run: Run, precision: Precision) -> RunInfo:
-    loader, place = run.trainer.loader, run.world
+def _run_info(recipe: Recipe, run: Run, precision: Precision, data: Data) -> RunInfo:
+    place = run.world
     return RunInfo(
         directory=str(run.directory),
         model=recipe.model.name,
         parameters=sum(item.numel() for item in run.stepper.model.parameters() if item.requires_grad),
-        train_samples=len(loader.dataset),
-        val_samples=len(run.val_loader.dataset),
+        train_samples=data.train_samples,
+        val_samples=data.val_samples,
         epochs=recipe.train.epochs,
-        batches_per_epoch=len(loader),
+        batches_per_epoch=len(data.train),
         first_epoch=run.state.epoch,
         first_batch=run.state.batch,
-        global_batch=loader.batch_size * place.size * recipe.train.accumulate,
+        global_batch=data.train.batch_size * place.size * recipe.train.accumulate,
         world_size=place.size,
         device=str(place.device),
         amp=precision,
+        synthetic=recipe.data.synthetic,
     )
 
 

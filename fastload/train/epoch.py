@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from fastload.errors import FastloadError
-from fastload.loader import Loader
+from fastload.train.clock import Clock
 from fastload.train.distributed import World, all_reduce_sum, gather_json
+from fastload.train.feed import Feed
 from fastload.train.journal import Journal
 from fastload.train.progress import BatchInfo, Progress
 from fastload.train.state import Account, RunState, read_ledger
@@ -44,35 +43,6 @@ class EpochPlan:
     save_every_steps: int | None
 
 
-class Clock:
-    """Seconds since it was made or last read, and how many of them were spent waiting for data."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.seconds = 0.0
-        self.wait_seconds = 0.0
-        self._started = time.perf_counter()
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting."""
-        before = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.wait_seconds += time.perf_counter() - before
-
-    def read(self) -> tuple[float, float]:
-        """(seconds, seconds of waiting) so far."""
-        return time.perf_counter() - self._started, self.wait_seconds
-
-    def read_when_idle(self) -> tuple[float, float]:
-        """As :meth:`read`, once the device has done what it was given."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return self.read()
-
-
 class EpochTrainer:
     """Trains one epoch after the other.
 
@@ -92,7 +62,7 @@ class EpochTrainer:
         plan: EpochPlan,
         *,
         stepper: Stepper,
-        loader: Loader,
+        loader: Feed,
         world: World,
         state: RunState,
         journal: Journal,
@@ -202,7 +172,7 @@ class EpochTrainer:
             )
         position = state.epoch + state.batch / count
         state.loss_curve.append([position, loss])
-        seconds, wait_seconds = clock.read()
+        times = clock.read()
         self.journal.write(
             "train",
             step=state.step,
@@ -210,14 +180,15 @@ class EpochTrainer:
             loss=loss,
             lr=self.stepper.lr,
             resolution=self.plan.resolution(state.epoch),
-            images_per_second=self._live_images / max(seconds, 1e-9),
-            wait_share=wait_seconds / max(seconds, 1e-9),
+            images_per_second=self._live_images / max(times.seconds, 1e-9),
+            wait_share=times.wait_seconds / max(times.seconds, 1e-9),
+            host_wait_share=times.host_wait_seconds / max(times.seconds, 1e-9),
         )
 
     def _show(self, clock: Clock) -> None:
         if not self.world.is_main:
             return
-        seconds, wait_seconds = clock.read()
+        times = clock.read()
         self.progress.batch(
             BatchInfo(
                 epoch=self.state.epoch,
@@ -227,8 +198,9 @@ class EpochTrainer:
                 lr=self.stepper.lr,
                 loss=self._last_loss,
                 images=self._live_images,
-                seconds=seconds,
-                wait_seconds=wait_seconds,
+                seconds=times.seconds,
+                wait_seconds=times.wait_seconds,
+                host_wait_seconds=times.host_wait_seconds,
             )
         )
 
@@ -237,11 +209,12 @@ class EpochTrainer:
         state = self.state
         loss_sum = self._epoch_loss.clone()
         all_reduce_sum(self.world, loss_sum)
-        seconds, wait_seconds = clock.read_when_idle()
+        times = clock.read_when_idle()
         state.loss_sum = float(loss_sum.item())
         state.train_images = base.train_images + self._live_images
-        state.train_seconds = base.train_seconds + seconds
-        state.wait_seconds = base.wait_seconds + wait_seconds
+        state.train_seconds = base.train_seconds + times.seconds
+        state.wait_seconds = base.wait_seconds + times.wait_seconds
+        state.host_wait_seconds = base.host_wait_seconds + times.host_wait_seconds
         state.account = replace(base_account, named=list(base_account.named))
         for part in gather_json(self.world, read_ledger(self.loader.stats().epoch)):
             state.account.add(part)

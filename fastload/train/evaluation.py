@@ -54,14 +54,15 @@ def evaluate(
             counted = counted & (batch.ids == torch.arange(len(batch.ids)) + first_id(number))
         rows = counted.nonzero()[:, 0]
         if len(rows):
-            # The usual batch is complete: no copy.
-            keep = slice(None) if len(rows) == len(counted) else rows.to(world.device)
-            images = batch.images.to(world.device)[keep]
-            labels = batch.labels.to(world.device)[keep]
+            images, labels = batch.images.to(world.device), batch.labels.to(world.device)
             with autocast():
+                # All rows, so that every batch has one shape: another makes cudnn choose its algorithms anew.
                 logits = model(images)
                 if flip:
                     logits = (logits + model(images.flip(3))) / 2
+            if len(rows) < len(counted):  # the usual batch is complete: no copy
+                keep = rows.to(world.device)
+                logits, labels = logits[keep], labels[keep]
             meter.update(logits, labels)
         if on_batch is not None:
             on_batch(number + 1, len(batches))

@@ -62,7 +62,8 @@ class Meter:
         ranked = logits.topk(k, dim=1).indices
         self._in_top5 += (ranked == labels[:, None]).sum()
         pairs = labels * self.num_classes + logits.argmax(dim=1)
-        self._confusion += torch.bincount(pairs, minlength=self.num_classes**2)
+        # bincount would make the host wait for the device, to learn how large its result is.
+        self._confusion.scatter_add_(0, pairs, torch.ones_like(pairs))
         self._loss += torch.nn.functional.cross_entropy(logits, labels, reduction="none").double().sum()
 
     def compute(self, world: World) -> Metrics:

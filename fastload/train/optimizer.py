@@ -16,6 +16,11 @@ from fastload.train.model import is_norm
 
 # Not for this loop: LBFGS evaluates the loss several times per step, SparseAdam takes sparse gradients only.
 _UNSUITED = frozenset({"LBFGS", "SparseAdam", "Optimizer"})
+# One kernel for all parameters on a CUDA device, and loss scaling without the host's having to wait. The others take
+# what torch takes by itself there, a kernel per operation for all parameters (foreach).
+_FUSED_ON_CUDA = frozenset({"SGD", "Adam", "AdamW"})
+# Arguments that choose between torch's implementations of one optimiser.
+_IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable")
 
 
 def optimizer_names() -> list[str]:
@@ -67,9 +72,22 @@ def decay_groups(
 
 
 def create_optimizer(
-    name: str, groups: list[dict[str, Any]], *, lr: float, args: Mapping[str, Any] | None = None
+    name: str,
+    groups: list[dict[str, Any]],
+    *,
+    lr: float,
+    args: Mapping[str, Any] | None = None,
+    device: torch.device | None = None,
 ) -> torch.optim.Optimizer:
     """An optimiser of torch.optim over the groups of :func:`decay_groups`.
+
+    Args:
+        name: One of :func:`optimizer_names`.
+        groups: Parameters and their weight decay.
+        lr: Learning rate.
+        args: Further arguments of its constructor.
+        device: Where the parameters are. On CUDA the fused implementation is taken where there is one and ``args`` do
+            not choose another.
 
     Raises:
         ConfigError: The name, an argument or its value is none that torch.optim takes.
@@ -89,6 +107,8 @@ def create_optimizer(
         if any(group["weight_decay"] for group in groups):
             raise ConfigError(f"optimizer.weight_decay: {name} has none; set it to 0")
         groups = [{"params": group["params"]} for group in groups]
+    if device is not None and device.type == "cuda" and name in _FUSED_ON_CUDA:
+        values = values if any(key in values for key in _IMPLEMENTATIONS) else {**values, "fused": True}
     try:
         optimizer = kind(groups, lr=lr, **values)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -25,6 +25,7 @@ class RunInfo:
         world_size: Processes.
         device: Where they compute.
         amp: off, bf16 or fp16.
+        synthetic: Whether there are no data but random pixels on the device.
     """
 
     directory: str
@@ -40,6 +41,7 @@ class RunInfo:
     world_size: int
     device: str
     amp: str
+    synthetic: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,9 @@ class BatchInfo:
         loss: Mean training loss between the last two lines of the log; None before the first.
         images: Images of all processes trained on in this epoch since this process joined it.
         seconds: Wall seconds for them.
-        wait_seconds: How many of these this process waited for data.
+        wait_seconds: How many of these the CUDA device stood still for want of data, as far as it has come; without
+            one, the host.
+        host_wait_seconds: How many of these the host waited for data.
     """
 
     epoch: int
@@ -67,6 +71,7 @@ class BatchInfo:
     images: int
     seconds: float
     wait_seconds: float
+    host_wait_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +82,10 @@ class EpochInfo:
         epoch: Number of the epoch, from 0.
         loss: Mean training loss of the epoch.
         images_per_second: Over all processes, evaluation not counted.
-        wait_share: Share of the time for which rank 0 waited for data, 0 to 1.
+        wait_share: Share of the time for which rank 0's CUDA device stood still for want of data (by its own clock);
+            without one, the host. 0 to 1.
+        host_wait_share: Share of the time for which rank 0's host waited for data. Where it runs ahead of the device,
+            its waiting costs nothing.
         metrics: Of the evaluation, if there was one.
         is_best: Whether it was the best so far.
     """
@@ -86,6 +94,7 @@ class EpochInfo:
     loss: float
     images_per_second: float
     wait_share: float
+    host_wait_share: float
     metrics: Metrics | None
     is_best: bool
 

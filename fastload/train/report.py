@@ -30,10 +30,16 @@ class TrainReport:
         train_images: Images trained on, over all processes.
         train_seconds: Wall seconds for them, evaluation and checkpoints not counted.
         images_per_second: Their ratio.
-        wait_share: Share of train_seconds for which rank 0 waited for data, 0 to 1.
+        wait_share: Share of train_seconds for which rank 0's CUDA device stood still for want of data, by its own
+            clock; without one, for which its host waited. 0 to 1.
+        host_wait_share: Share for which rank 0's host waited.
+        compile_seconds: Seconds before training in which this process compiled the network; 0 where it did not.
+        graphs: Graphs that were compiled meanwhile, and in training itself, where there should be none.
+        synthetic: Whether the data were random pixels and labels: speeds are real then, accuracies mean nothing.
         train_account, eval_account: What was read and skipped in training, and in the last evaluation.
         stages: Seconds and items per stage of this process's training Loader, since this process began.
         counts: Its counters (decoders used, bytes read).
+        engine: What it read with, and why.
     """
 
     directory: str
@@ -49,10 +55,15 @@ class TrainReport:
     train_seconds: float
     images_per_second: float
     wait_share: float
+    host_wait_share: float
+    compile_seconds: float
+    graphs: tuple[int, int]
+    synthetic: bool
     train_account: Account
     eval_account: Account
     stages: dict[str, Span]
     counts: dict[str, int]
+    engine: str
 
     @property
     def top1(self) -> float:
@@ -76,6 +87,10 @@ def make_report(
     eval_account: Account,
     stages: dict[str, Span],
     counts: dict[str, int],
+    engine: str,
+    compile_seconds: float,
+    graphs: tuple[int, int],
+    synthetic: bool,
 ) -> TrainReport:
     """Puts together what a finished run knows."""
     seconds = state.train_seconds
@@ -93,10 +108,15 @@ def make_report(
         train_seconds=seconds,
         images_per_second=state.train_images / seconds if seconds else 0.0,
         wait_share=state.wait_seconds / seconds if seconds else 0.0,
+        host_wait_share=state.host_wait_seconds / seconds if seconds else 0.0,
+        compile_seconds=compile_seconds,
+        graphs=graphs,
+        synthetic=synthetic,
         train_account=state.account,
         eval_account=eval_account,
         stages=stages,
         counts=counts,
+        engine=engine,
     )
 
 

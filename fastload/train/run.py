@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from fastload.loader import Loader
 from fastload.train.distributed import World, broadcast_buffers, gather_json
 from fastload.train.epoch import EpochPlan, EpochTrainer
 from fastload.train.evaluation import evaluate
+from fastload.train.feed import Feed
 from fastload.train.journal import Journal
 from fastload.train.metrics import Metrics
 from fastload.train.progress import EpochInfo, Progress
@@ -72,8 +72,8 @@ class Run:
         epoch_plan: EpochPlan,
         *,
         stepper: Stepper,
-        train_loader: Loader,
-        val_loader: Loader,
+        train_loader: Feed,
+        val_loader: Feed,
         world: World,
         state: RunState,
         directory: Path,
@@ -117,23 +117,20 @@ class Run:
 
     def _epoch(self, loader_state: dict[str, Any] | None) -> Metrics | None:
         plan, state = self.plan, self.state
-        before = state.train_images, state.train_seconds, state.wait_seconds
+        before = replace(state)
         due = self.trainer.run(loader_state)
         loss = state.loss_sum / max(state.images, 1)
         state.epoch, state.batch, state.loss_sum, state.images = state.epoch + 1, 0, 0.0, 0
         over = state.epoch == plan.epochs
         metrics = self.evaluate() if over or state.epoch % plan.eval_every == 0 else None
         is_best = metrics is not None and self._judge(metrics)
-        images, seconds, waited = (
-            after - earlier
-            for after, earlier in zip(
-                (state.train_images, state.train_seconds, state.wait_seconds), before, strict=True
-            )
-        )
-        rate, share = images / max(seconds, 1e-9), waited / max(seconds, 1e-9)
-        self.journal.write(
-            "epoch", step=state.step, epoch=state.epoch, loss=loss, images_per_second=rate, wait_share=share
-        )
+        seconds = max(state.train_seconds - before.train_seconds, 1e-9)
+        speed = {
+            "images_per_second": (state.train_images - before.train_images) / seconds,
+            "wait_share": (state.wait_seconds - before.wait_seconds) / seconds,
+            "host_wait_share": (state.host_wait_seconds - before.host_wait_seconds) / seconds,
+        }
+        self.journal.write("epoch", step=state.step, epoch=state.epoch, loss=loss, **speed)
         if metrics is not None:
             self.journal.write("eval", step=state.step, epoch=state.epoch, best=is_best, **metrics.summary())
         if is_best:
@@ -145,10 +142,9 @@ class Run:
                 EpochInfo(
                     epoch=state.epoch - 1,
                     loss=loss,
-                    images_per_second=rate,
-                    wait_share=share,
                     metrics=metrics,
                     is_best=is_best,
+                    **speed,
                 )
             )
             if state.stopped_early:

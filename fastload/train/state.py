@@ -79,7 +79,8 @@ class RunState:
         batch: Batches of that epoch that are done.
         step: Steps of the optimiser.
         loss_sum, images: Of the epoch that is under way.
-        train_images, train_seconds, wait_seconds: Of the whole run, over all its processes' lives.
+        train_images, train_seconds, wait_seconds, host_wait_seconds: Of the whole run, over all its processes' lives;
+            the last two as :class:`fastload.train.clock.Times` has them.
         best: Value of the watched metric at the best evaluation; None before the first.
         best_epoch: Epochs done when it was reached.
         evaluations_since_best: For early stopping.
@@ -97,6 +98,7 @@ class RunState:
     train_images: int = 0
     train_seconds: float = 0.0
     wait_seconds: float = 0.0
+    host_wait_seconds: float = 0.0
     best: float | None = None
     best_epoch: int = 0
     evaluations_since_best: int = 0
