@@ -23,7 +23,7 @@ from benchmarks.harness import images as views  # imports torch, before any load
 from benchmarks.harness.chance import DELIVERIES, statistics
 from benchmarks.harness.loaders import Running, Task
 from benchmarks.harness.pipelines import PIPELINES
-from benchmarks.peers import PEERS
+from benchmarks.peers import find
 
 _CHECKED_IMAGES = 200
 
@@ -32,16 +32,18 @@ class Child:
     """Opens the loader that the specification names and serves requests on it."""
 
     def __init__(self, specification: dict[str, Any]) -> None:
-        self._entry = PEERS[specification["peer"]]
+        self._entry = find(specification["peer"])
         self._task = Task(
             pipeline=PIPELINES[specification["pipeline"]],
             batch_size=specification["batch_size"],
             threads=specification["threads"],
             data=Path(specification["data"]),
             samples=specification["samples"],
+            device=specification.get("device", "cpu"),
         )
         self._photographs = Path(specification["photographs"])
         self._num_photographs = specification["num_photographs"]
+        self._gpu_free = views.gpu_free_bytes(self._task.device)
         self._running: Running = self._entry.open(self._task)
         self._epoch = 0
 
@@ -55,6 +57,7 @@ class Child:
         begin = time.perf_counter()
         for delivered in self._running.epoch(self._epoch):
             batch = views.as_tensors(*delivered)
+            views.wait_for(batch[1])
             first_batch_seconds = first_batch_seconds or time.perf_counter() - begin
             numbers = views.to_numpy(batch[1]).reshape(-1)
             images += len(numbers)
@@ -72,7 +75,14 @@ class Child:
         repeats = self._task.samples // self._num_photographs
         if fault is None and not self._entry.endless and labels_seen.max() > repeats:
             fault = f"a photograph came {labels_seen.max()} times in an epoch, it is stored {repeats} times"
-        return {"images": images, "seconds": seconds, "first_batch_seconds": first_batch_seconds, "fault": fault}
+        return {
+            "images": images,
+            "seconds": seconds,
+            "first_batch_seconds": first_batch_seconds,
+            # Others wait meanwhile, and in the first epoch none has been opened after this one.
+            "gpu_bytes": None if self._gpu_free is None else self._gpu_free - views.gpu_free_bytes(self._task.device),
+            "fault": fault,
+        }
 
     def check(self) -> dict[str, Any]:
         """Compares pixels with Pillow's, under the same pipeline without chance, sample by sample."""

@@ -15,7 +15,22 @@ from benchmarks.harness.pipelines import MEAN, STD, Pipeline
 
 def to_numpy(value: Any) -> NDArray[Any]:
     """A NumPy view of a tensor or array, without a copy where that is possible."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu().numpy()
     return value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+
+
+def wait_for(tensor: torch.Tensor) -> None:
+    """Returns when a CUDA device has done what was asked of it for this tensor; the thread sleeps until then."""
+    if tensor.is_cuda:
+        done = torch.cuda.Event(blocking=True)  # any other way of waiting would count as CPU time
+        done.record()
+        done.synchronize()
+
+
+def gpu_free_bytes(device: str) -> int | None:
+    """Free memory of the CUDA device; None for the CPU. Starts CUDA, whose own memory is taken after that."""
+    return torch.cuda.mem_get_info(device)[0] if device != "cpu" else None
 
 
 def as_tensors(images: Any, labels: Any) -> tuple[Any, torch.Tensor]:

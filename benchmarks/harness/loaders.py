@@ -21,6 +21,7 @@ class Task:
         threads: Worker threads, or worker processes where a loader works with processes.
         data: Folder or file in the format that the loader reads.
         samples: Samples in it.
+        device: Where batches are to end: "cpu" or "cuda".
     """
 
     pipeline: Pipeline
@@ -28,6 +29,7 @@ class Task:
     threads: int
     data: Path
     samples: int
+    device: str = "cpu"
 
 
 class Running(ABC):

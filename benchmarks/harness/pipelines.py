@@ -70,6 +70,7 @@ PIPELINES = {
     for pipeline in (
         Pipeline(name="train224-fp16", kind="train", size=224),
         Pipeline(name="train224-fp32", kind="train", size=224, dtype="float32", nhwc=False),
+        Pipeline(name="train192-fp16", kind="train", size=192),
         Pipeline(name="train160-fp16", kind="train", size=160),
         Pipeline(name="eval224-fp16", kind="eval", size=224, resize=256),
         Pipeline(name="decode", kind="decode", dtype="uint8", nhwc=False),

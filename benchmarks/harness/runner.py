@@ -20,7 +20,7 @@ from benchmarks.harness.chance import fault_of_chance, reference_statistics
 from benchmarks.harness.datasets import REPOSITORY, Corpus
 from benchmarks.harness.pipelines import PIPELINES, Pipeline
 from benchmarks.harness.process_tree import Memory, MemoryWatch, descendants, settled_cpu_seconds
-from benchmarks.peers import PEERS
+from benchmarks.peers import find
 
 
 class LoaderFailure(Exception):
@@ -29,11 +29,12 @@ class LoaderFailure(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """What loaders of one comparison have in common."""
+    """What loaders of one comparison have in common; ``device`` is where their batches end."""
 
     pipeline: str
     batch_size: int
     threads: int
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -50,6 +51,7 @@ class Outcome:
         wall_seconds: Per image and round.
         start_seconds: From starting the process to its first batch, imports and compilation included.
         memory: Peaks.
+        gpu_bytes: Memory of the device that it took, CUDA's own included; None without a device.
         torch_memory: The same of a process that imported torch and has no loader.
         check: Result of the comparison with the reference.
         failure: Why the numbers do not count, or None.
@@ -60,6 +62,7 @@ class Outcome:
     start_seconds: float = 0.0
     memory: Memory | None = None
     torch_memory: Memory | None = None
+    gpu_bytes: int | None = None
     check: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
 
@@ -69,12 +72,13 @@ class LoaderProcess:
 
     def __init__(self, peer: str, group: Group, corpus: Corpus) -> None:
         self.peer = peer
-        form = PEERS[peer].form
+        form = find(peer).form
         specification = {
             "peer": peer,
             "pipeline": group.pipeline,
             "batch_size": group.batch_size,
             "threads": group.threads,
+            "device": group.device,
             "data": str(corpus.form(form)),
             "samples": corpus.samples,
             "num_photographs": corpus.photographs,
@@ -200,7 +204,9 @@ def measure(
                 running[peer] = LoaderProcess(peer, group, corpus)
                 running[peer].wait_until_ready()
                 opened = time.monotonic() - running[peer].started
-                outcomes[peer].start_seconds = opened + running[peer].ask("epoch")["first_batch_seconds"]
+                first = running[peer].ask("epoch")
+                outcomes[peer].start_seconds = opened + first["first_batch_seconds"]
+                outcomes[peer].gpu_bytes = first["gpu_bytes"]
         for _ in range(rounds):
             for peer in _sound(outcomes):
                 with _noted(outcomes[peer]):

@@ -72,6 +72,12 @@ def _installed(module: str) -> bool:
 
 _TORCH = ("torch", "torchvision", "PIL")
 
+
+def find(peer: str) -> Entry:
+    """The entry of a loader in PEERS or GPU_PEERS."""
+    return PEERS[peer] if peer in PEERS else GPU_PEERS[peer]
+
+
 PEERS: dict[str, Entry] = {
     "fastload": Entry(
         title="fastload, shards",
@@ -234,5 +240,46 @@ PEERS: dict[str, Entry] = {
         form="folder",
         settings="by hand: threads fill slices of reused batches, simplejpeg + OpenCV INTER_LINEAR + LUT",
         limits=_ALIASED,
+    ),
+}
+
+# Loaders whose batches end on a CUDA device (benchmarks/gpu); with device "cpu" the same code runs without one.
+GPU_PEERS: dict[str, Entry] = {
+    "fastload-cpu-engine": Entry(
+        title="fastload, CPU engine",
+        module="fastload_loader",
+        requires=("fastload",),
+        form="fastload",
+        settings="the CPU engine on tar shards with seek indexes; batches go to the device",
+        kinds=("train",),
+    ),
+    "fastload-dali": Entry(
+        title="fastload, DALI engine",
+        module="fastload_loader",
+        requires=("fastload", "nvidia.dali"),
+        form="fastload",
+        settings="the DALI engine on the same shards",
+        limits=_DALI,
+        kinds=("train",),
+        options={"engine": "dali"},
+    ),
+    "dali-webdataset": Entry(
+        title="DALI",
+        module="dali_webdataset",
+        requires=("nvidia.dali",),
+        form="tar",
+        settings="as users write it: readers.webdataset + mixed decoder + random_resized_crop, DALIGenericIterator",
+        limits=_DALI,
+        kinds=("train",),
+        endless=True,
+        central_fallback=False,
+    ),
+    "torchvision-decode": Entry(
+        title="torchvision decode_jpeg",
+        module="torchvision_decode",
+        requires=_TORCH,
+        form="folder",
+        settings="decode_jpeg of a batch on the device + v2 on each image, files read ahead by threads",
+        kinds=("train",),
     ),
 }

@@ -1,4 +1,4 @@
-"""fastload.Loader with its default settings, on tar shards or on the image folder as it is."""
+"""fastload.Loader with its default settings, on tar shards or on the image folder as it is, to any device."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fastload import transforms as T
 
 
 class Loader(Running):
-    """The CPU engine, global shuffle."""
+    """One engine, global shuffle."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, engine: str = "cpu") -> None:
         pipeline = task.pipeline
         if pipeline.kind == "train":
             geometry: list[T.Transform] = [
@@ -28,7 +28,8 @@ class Loader(Running):
             batch_size=task.batch_size,
             transforms=[*geometry, T.ToDtype(pipeline.dtype, scale=True), T.Normalize(MEAN, STD)],
             last_batch="drop",
-            engine="cpu",
+            engine=engine,
+            device=task.device,
             num_workers=task.threads,
         )
 
