@@ -1,5 +1,7 @@
 """Processes started by torchrun do what one process does at the same global batch."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -68,3 +70,17 @@ def test_an_error_of_rank_0_ends_all(images, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
     assert errors.count("holds another run") >= 2
+
+
+@pytest.mark.slow
+def test_two_compiled_processes_end_where_one_does(images, tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    more = ("train.accumulate=2", "resolution={min: 32, max: 64, ramp_start: 0, ramp_end: 1}", "eval.flip=false")
+    train(split(images, tmp_path / "alone", 1, *more))
+    recipe = split(images, tmp_path / "run", 2, "train.compile=true", *more)
+    report = report_of(start(recipe, tmp_path, processes=2))
+    assert report["graphs"] == [2, 0]
+    ours = weights(tmp_path / "run")
+    for key, value in weights(tmp_path / "alone").items():
+        assert torch.allclose(ours[key], value, atol=1e-4), key
