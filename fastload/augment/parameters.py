@@ -72,3 +72,9 @@ class Draws:
     grid: NDArray[np.int32]
     window: NDArray[np.int32]
     flip: NDArray[np.bool_]
+
+    def rows(self, rows: slice) -> Draws:
+        """The geometry of some of the samples; views, not copies."""
+        return Draws(
+            ids=self.ids[rows], box=self.box[rows], grid=self.grid[rows], window=self.window[rows], flip=self.flip[rows]
+        )

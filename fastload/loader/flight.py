@@ -24,14 +24,15 @@ MAX_SUBSTITUTES: Final = 8
 class _Planning:
     """Plans a batch in one of the engine's threads; it does not know the flight, whose slot would live as long."""
 
-    def __init__(self, plan: EpochPlan, positions: NDArray[np.int64]) -> None:
+    def __init__(self, plan: EpochPlan, index: int) -> None:
         self._plan = plan
-        self._positions = positions
+        self._index = index
         self.ids: NDArray[np.int64] = np.empty(0, np.int64)
 
     def __call__(self) -> Request:
-        self.ids = self._plan.ids(self._positions)
-        return self._plan.request(np.arange(len(self.ids), dtype=np.int64), self.ids)
+        request = self._plan.batch(self._index)
+        self.ids = request.draws.ids.copy()  # substitutes are entered into it
+        return request
 
 
 class Flight:
@@ -53,7 +54,7 @@ class Flight:
         self._waited = 0.0
         share = plan.batches.slice(index)
         self.valid = share.valid
-        self._planning = _Planning(plan, share.positions)
+        self._planning = _Planning(plan, index)
         self._plan = plan
         self._stats = stats
         # A rank's share of a last batch that is kept may be empty; there is nothing to ask of the engine then.
