@@ -14,7 +14,6 @@ from fastload.dataset import Dataset
 from fastload.engine.base import Request
 from fastload.order import BatchPlan, GlobalOrder, replacement
 
-
 # Samples that are planned together, in whole batches. Numpy takes about 1 ms for the order and the draws of a batch,
 # however small: 5.6 us an image for batches of 256 and 17 us for batches of 64, and 2.6 us for 1,024 together.
 _TOGETHER: Final = 1024

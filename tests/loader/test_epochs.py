@@ -206,7 +206,7 @@ def test_a_data_set_that_the_user_opened_stays_open(photos, train):
         ({"shuffle": "lokal"}, "shuffle must be one of True, 'local', False, not 'lokal'"),
         ({"shuffle": 1}, "shuffle must be one of"),
         ({"last_batch": "wrap"}, "last_batch must be one of 'keep', 'drop', 'pad', not 'wrap'"),
-        ({"engine": "gpu"}, "engine must be one of 'auto', 'cpu', not 'gpu'"),
+        ({"engine": "gpu"}, "engine must be one of 'auto', 'cpu', 'dali', 'hybrid', not 'gpu'"),
         ({"device": "tpu"}, "device must be None, 'cpu', 'cuda' or 'cuda:N', not 'tpu'"),
         ({"seed": -1}, "seed must be at least 0, not -1"),
         ({"seed": 2**64}, "between 0 and 2\\*\\*64 - 1"),
