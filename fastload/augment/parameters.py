@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +41,10 @@ class Output:
     interpolation: Interpolation
     antialias: bool
     memory_format: MemoryFormat = "channels_last"
+
+    def as_levels(self) -> Output:
+        """The same images as grey levels (uint8), not yet scaled."""
+        return dataclasses.replace(self, dtype="uint8", scale=(1.0, 1.0, 1.0), bias=(0.0, 0.0, 0.0))
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -41,21 +41,24 @@ def build_machinery(
         shares: Share of the batches by name of the engine ("cpu", "dali"); one, or two whose sum is 1.
         The others are the Loader's own.
     """
-    ring = functools.partial(Ring, (rows, *output.shape), storage_dtype(output.dtype), num_slots)
     lanes = []
     for name, share in shares.items():
-        engine = _build_engine(name, dataset, output, num_workers, device, stats)
+        on_device = device is not None and name == "dali"
+        # What a device scales itself travels as grey levels.
+        stored = output if device is None or on_device else output.as_levels()
+        ring = functools.partial(Ring, (rows, *stored.shape), storage_dtype(stored.dtype), num_slots)
         slots: Slots
-        if device is None:
-            slots = ring(reuse=reuse_buffers)
+        if on_device:
+            slots = OpenSlots()
         else:
-            slots = OpenSlots() if name == "dali" else ring(allocate=pinned_memory)
+            slots = ring(reuse=reuse_buffers) if device is None else ring(allocate=pinned_memory)
+        engine = _build_engine(name, dataset, stored, num_workers, device, stats)
         lanes.append(Lane(engine=engine, slots=slots, share=share))
     delivery: Delivery
     if device is None:
         delivery = ShownDelivery(output=output, dataset=dataset)
     else:
-        delivery = DeviceDelivery(CudaCopyStream(device), output=output, dataset=dataset)
+        delivery = DeviceDelivery(CudaCopyStream(device), output=output, dataset=dataset, device=device)
     return Machinery(lanes=tuple(lanes), delivery=delivery, output=output)
 
 

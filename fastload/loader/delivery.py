@@ -12,7 +12,7 @@ from torch.utils.dlpack import from_dlpack
 from fastload.augment import Output
 from fastload.batch import Batch, Ring, as_tensor, torch_dtype
 from fastload.dataset import Dataset
-from fastload.device import Copy, CopyStream, SlotReturns
+from fastload.device import Copy, CopyStream, SlotReturns, normalise_on_device
 from fastload.engine.base import OpenSlot
 from fastload.loader.flight import Flight
 
@@ -69,17 +69,21 @@ class ShownDelivery:
 class DeviceDelivery:
     """Slots are copied to a device while the batch before them is still used there; they come back by event.
 
-    Images that an engine left on the device are handed over as they are.
+    Slots hold grey levels, a half or a quarter of what float values take on the way: they are scaled on the device, to
+    the bits that the CPU engine would have stored. Images that an engine left on the device are handed over as such.
 
     Args:
         stream: What copies from pinned memory.
+        output: The form of the images that the user is handed; slots have ``as_levels`` of it.
+        device: Where to.
     """
 
     lookahead = 1
 
-    def __init__(self, stream: CopyStream, *, output: Output, dataset: Dataset) -> None:
+    def __init__(self, stream: CopyStream, *, output: Output, dataset: Dataset, device: torch.device) -> None:
         self._stream = stream
         self._output = output
+        self._scale, self._bias = (torch.tensor(values, device=device) for values in (output.scale, output.bias))
         self._dataset = dataset
         self._returns = SlotReturns(limit=COPIES_UNDER_WAY)
 
@@ -87,18 +91,24 @@ class DeviceDelivery:
         labels = torch.from_numpy(self._dataset.labels(flight.ids))
         if isinstance(flight.images, OpenSlot):
             return flight, self._stream.start((labels,))
-        copy = self._stream.start((as_tensor(flight.images, self._output.dtype), labels))
+        copy = self._stream.start((as_tensor(flight.images, "uint8"), labels))
         self._returns.add(functools.partial(flight.lane.slots.give_back, flight.slot), copy.done)
         self._returns.collect()
         return flight, copy
 
     def finish(self, started: tuple[Flight, Copy]) -> Batch:
         flight, copy = started
-        *images, labels = self._stream.hand_over(copy)
+        # In the user's thread and on his stream, which has waited for what was copied and waits here for DALI's images.
+        *levels, labels = self._stream.hand_over(copy)
+        dtype = torch_dtype(self._output.dtype)
         if isinstance(flight.slot, OpenSlot):
-            # In the user's thread: his stream, not the engine's thread, has to wait for these images.
-            images = [from_dlpack(flight.slot.images).to(torch_dtype(self._output.dtype))]
-        return dataclasses.replace(_as_batch(images[0], flight, self._output, self._dataset), labels=labels)
+            batch = _as_batch(from_dlpack(flight.slot.images).to(dtype), flight, self._output, self._dataset)
+        else:
+            batch = _as_batch(levels[0], flight, self._output, self._dataset)
+            if dtype != torch.uint8:
+                images = normalise_on_device(batch.images, self._scale, self._bias, dtype)
+                batch = dataclasses.replace(batch, images=images)
+        return dataclasses.replace(batch, labels=labels)
 
     def close(self) -> None:
         self._returns.drain()

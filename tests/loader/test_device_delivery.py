@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import fastload as fl
+from fastload import transforms as T
+from fastload.batch import ordinary_memory
 from fastload.device import Copy
 from fastload.errors import DataError
 from fastload.loader import build
-from fastload.loader.delivery import DeviceDelivery
+from fastload.loader import loader as loader_module
 
 
 class HostStream:
@@ -56,16 +58,14 @@ class HostEvent:
 def stream(monkeypatch):
     """Sends what a Loader delivers through a HostStream."""
     stream = HostStream()
-    monkeypatch.setattr(
-        build,
-        "ShownDelivery",
-        lambda *, output, dataset: DeviceDelivery(stream, output=output, dataset=dataset),
-    )
+    monkeypatch.setattr(loader_module, "resolve_device", lambda device: torch.device("cpu"))
+    monkeypatch.setattr(build, "CudaCopyStream", lambda device: stream)
+    monkeypatch.setattr(build, "pinned_memory", ordinary_memory)
     return stream
 
 
 def test_one_batch_is_on_its_way_while_the_one_before_is_used(photos, train, stream):
-    loader = fl.Loader(photos, batch_size=8, transforms=train, num_workers=2)
+    loader = fl.Loader(photos, batch_size=8, transforms=train, num_workers=2, engine="cpu")
     for number, _ in enumerate(loader, 1):
         assert stream.handed_over == number
         assert stream.started == min(number + 1, len(loader))
@@ -75,24 +75,29 @@ def test_one_batch_is_on_its_way_while_the_one_before_is_used(photos, train, str
     assert stream.waited == 0, "the host waited for a copy"
 
 
-def test_what_arrives_is_what_was_read(photos, train, request):
-    expected = [
-        (batch.ids.tolist(), batch.images.clone())
-        for batch in fl.Loader(photos, batch_size=8, transforms=train, num_workers=2)
-    ]
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
+def test_what_arrives_is_what_was_read_and_scaled_where_it_arrives(photos, train, dtype, memory_format, request):
+    if dtype != torch.uint8:
+        train = [*train, T.ToDtype(dtype, scale=True), T.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+    options = {"batch_size": 8, "transforms": train, "num_workers": 2, "engine": "cpu", "memory_format": memory_format}
+    expected = [(batch.ids.tolist(), batch.images.clone()) for batch in fl.Loader(photos, **options)]
     request.getfixturevalue("stream")
-    loader = fl.Loader(photos, batch_size=8, transforms=train, num_workers=2)
+    loader = fl.Loader(photos, **options)
     for (ids, images), batch in zip(expected, loader, strict=True):
         assert ids == batch.ids.tolist()
+        assert batch.images.dtype == dtype
+        assert batch.images.stride() == images.stride()
         assert torch.equal(images, batch.images)
+        assert loader._keeper.machinery.lanes[0].slots.dtype == "uint8", "half of what float16 takes on the way"
         assert torch.equal(batch.labels, torch.from_numpy(loader.dataset.labels(batch.ids.numpy())))
 
 
 def test_an_error_of_the_batch_ahead_waits_for_its_turn(own_photos, train, stream):
-    loader = fl.Loader(own_photos, batch_size=5, transforms=train, num_workers=2)
+    loader = fl.Loader(own_photos, batch_size=5, transforms=train, num_workers=2, engine="cpu")
     order = [batch.ids.tolist() for batch in loader]
     (own_photos / loader.dataset.key(order[2][0])).write_bytes(b"no image")
-    again = fl.Loader(own_photos, batch_size=5, transforms=train, num_workers=2)
+    again = fl.Loader(own_photos, batch_size=5, transforms=train, num_workers=2, engine="cpu")
     iterator = iter(again)
     assert [next(iterator).ids.tolist() for _ in range(2)] == order[:2]
     with pytest.raises(DataError):
@@ -101,7 +106,7 @@ def test_an_error_of_the_batch_ahead_waits_for_its_turn(own_photos, train, strea
 
 
 def test_an_abandoned_iteration_waits_for_the_copy_that_still_reads_a_slot(photos, train, stream):
-    loader = fl.Loader(photos, batch_size=8, transforms=train, num_workers=2)
+    loader = fl.Loader(photos, batch_size=8, transforms=train, num_workers=2, engine="cpu")
     list(itertools.islice(loader, 2))
     assert stream.started == 3
     assert stream.waited == 1, "pinned memory was freed under the third copy"
