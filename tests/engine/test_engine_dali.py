@@ -13,6 +13,8 @@ from fastload.engine.cpu import CpuEngine
 from fastload.engine.dali import DaliEngine, probe
 from fastload.engine.dali.arguments import make_arguments
 from fastload.errors import ConfigError, MissingExtraError
+from fastload.jpeg.header import read_header
+from fastload.jpeg.recode.tiles import retile
 from fastload.stats import Stats
 from tests.engine.helpers import (
     MemoryDataset,
@@ -220,3 +222,26 @@ def test_batches_may_grow(make_engine):
     for one, slot in zip(pending, slots, strict=True):
         assert one.result() == ()
         np.testing.assert_array_equal(slot, expected[: len(slot)])
+
+
+def test_of_files_with_tiles_only_what_the_crop_needs_is_decoded(make_engine):
+    """Chroma of every sampling, crops at every border: the pixels of whole files, from less than half of the bytes."""
+    rng = np.random.default_rng(0)
+    files = [jpeg(picture(300 + 11 * i, 430 - 13 * i, seed=i), quality=90, subsampling=i % 3) for i in range(9)]
+    tiled = [retile(data) for data in files]
+    assert all(header.restart_interval for header in map(read_header, tiled))
+    output = make_output((64, 64))
+    ids = np.repeat(np.arange(9), 6)
+    sizes = MemoryDataset(files).sizes(ids)
+    extent = np.floor(sizes * rng.uniform(0.1, 0.6, (54, 2)))
+    place = rng.choice([0.0, 0.37, 1.0], (54, 2))
+    box = np.concatenate([np.floor(place * (sizes - extent)), extent], 1)
+    draws = make_draws(ids, box, output, flips=rng.integers(0, 2, 54))
+    slots, stats = [], Stats()
+    for data in (files, tiled):
+        slots.append(make_slot(54, output))
+        engine = make_engine(MemoryDataset(data), output, stats=stats)
+        assert engine.submit(lambda: Request(rows=np.arange(54), draws=draws), slots[-1]).result() == ()
+    np.testing.assert_array_equal(slots[1], slots[0])
+    read = sum(len(tiled[i]) for i in ids)
+    assert stats.counts()["bytes.spared"] > read / 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,12 @@ class Arguments:
             mirror=self.mirror[rows],
             empty=self.empty[rows],
         )
+
+    def moved(self, places: Sequence[tuple[int, int]]) -> Arguments:
+        """The same for files that hold a part of each image, which begins at (top, left) = ``places[i]``."""
+        shift = np.zeros_like(self.cut)
+        shift[:, :2] = np.array(places, np.int32).reshape(-1, 2)
+        return replace(self, cut=self.cut - shift)
 
 
 def make_arguments(draws: Draws, output: Output) -> Arguments:

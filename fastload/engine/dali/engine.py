@@ -34,7 +34,8 @@ class DaliEngine(Engine):
         num_workers: Threads that read, and threads of DALI, each at least 1; None for one per processor.
         device: The CUDA device that decodes and holds the images (slots are OpenSlots then); None: all on the CPU.
         stats: Takes the spans "plan", "read" and "decode" (waiting for DALI: all that it does), the counters
-            "decoder.dali" and "bytes.read", and "dali.rebuilt" (pipelines that a damaged file ended).
+            "decoder.dali" and "bytes.read", "bytes.spared" (of files with restart tiles, as `fastload convert --tiles`
+            writes them, DALI is given what the crop needs) and "dali.rebuilt" (pipelines that a damaged file ended).
 
     Raises:
         MissingExtraError: DALI is not installed.

@@ -22,7 +22,7 @@ from fastload.engine.dali.arguments import Arguments, make_arguments
 from fastload.engine.dali.delivery import deliver
 from fastload.engine.dali.graph import DEPTH, BatchRefused, Graph
 from fastload.engine.dali.probe import regions_are_exact
-from fastload.engine.dali.samples import as_ppm, decode_pixels, read_sample
+from fastload.engine.dali.samples import Encoded, as_ppm, decode_pixels, read_sample
 from fastload.engine.requests import check_request
 from fastload.errors import DataError, FastloadError
 from fastload.stats import Stats
@@ -172,7 +172,8 @@ class Feeder:
         check_request(request, None if isinstance(job.slot, OpenSlot) else len(job.slot), self._output, self._dataset)
         self._stats.add("plan", perf_counter() - begin, len(rows))
         begin = perf_counter()
-        encoded = self._read(job, request)
+        arguments = make_arguments(draws, self._output)
+        encoded = self._read(job, request, arguments)
         self._stats.add("read", perf_counter() - begin, len(rows))
         good = np.array([i for i, data in enumerate(encoded) if data is not None], np.int64)
         if job.stopped or not len(good):
@@ -182,8 +183,8 @@ class Feeder:
             job=job,
             ids=draws.ids[good],
             rows=rows[good],
-            encoded=[data for data in encoded if data is not None],
-            arguments=make_arguments(draws, self._output)[good],
+            encoded=[one.data for one in encoded if one is not None],
+            arguments=arguments[good].moved([(one.top, one.left) for one in encoded if one is not None]),
             num_rows=len(rows),
         )
         num_rows = len(rows) if isinstance(job.slot, OpenSlot) else len(job.slot)
@@ -197,23 +198,28 @@ class Feeder:
         else:
             flights.append(flight)
 
-    def _read(self, job: Job, request: Request) -> list[NDArray[np.uint8] | None]:
+    def _read(self, job: Job, request: Request, arguments: Arguments) -> list[Encoded | None]:
         """Files for DALI; None for each sample that fails."""
         draws = request.draws
         sizes = self._dataset.num_bytes(draws.ids).tolist()
 
-        def read(item: int) -> NDArray[np.uint8] | None:
+        def read(item: int) -> Encoded | None:
             if job.stopped:
                 return None
             sample_id = int(draws.ids[item])
             try:
-                return read_sample(self._dataset, sample_id, sizes[item], draws.box[item], self._checked)
+                return read_sample(
+                    self._dataset, sample_id, sizes[item], draws.box[item], arguments.cut[item], self._checked
+                )
             except (DataError, OSError) as error:
                 job.failures.append(self._failure(sample_id, int(request.rows[item]), error))
                 return None
 
         encoded = list(self._pool.map(read, range(len(sizes))))
-        self._stats.count("bytes.read", sum(data.size for data in encoded if data is not None))
+        self._stats.count("bytes.read", sum(one.num_bytes for one in encoded if one is not None))
+        spared = sum(max(one.num_bytes - one.data.size, 0) for one in encoded if one is not None)
+        if spared:
+            self._stats.count("bytes.spared", spared)
         return encoded
 
     def _failure(self, sample_id: int, row: int, error: DataError | OSError) -> Failure:

@@ -1,6 +1,8 @@
-"""One sample for DALI: its bytes where DALI decodes them as the CPU engine does, else its pixels as a PPM file."""
+"""One sample for DALI: the bytes that its crop needs where DALI decodes as the CPU engine does, else its pixels."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -10,13 +12,28 @@ from fastload.dataset.base import Dataset
 from fastload.engine.limits import MAX_FILE_BYTES
 from fastload.engine.whole import check_size, decode_whole, makes_pixels_up
 from fastload.errors import DataError
-from fastload.jpeg.header import read_header
+from fastload.jpeg.header import JpegHeader, read_header
+from fastload.jpeg.recode.part import part_of
+
+
+class Encoded(NamedTuple):
+    """A file for DALI, the size of the sample's own file, and where in the sample's image the image for DALI begins."""
+
+    data: NDArray[np.uint8]
+    num_bytes: int
+    top: int = 0
+    left: int = 0
 
 
 def read_sample(
-    dataset: Dataset, sample_id: int, num_bytes: int, box: NDArray[np.float64], checked: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    """The file that DALI is given: uint8, of any length.
+    dataset: Dataset,
+    sample_id: int,
+    num_bytes: int,
+    box: NDArray[np.float64],
+    cut: NDArray[np.int32],
+    checked: NDArray[np.bool_],
+) -> Encoded:
+    """The file that DALI is given: the sample's own, the part of it that the cut needs where it has tiles, or a PPM.
 
     DALI gives a whole batch up for one damaged file, and shows made-up pixels for another: what nobody has decoded yet
     is therefore decoded here once (by libjpeg-turbo at an eighth of its size: 0.8 ms of processor time), and what draws
@@ -26,7 +43,8 @@ def read_sample(
         dataset: Where the sample is.
         sample_id: Its number.
         num_bytes: Size of its file.
-        box: Top, left, height and width that are cut from it; they must lie inside.
+        box: Top, left, height and width that are resampled; they must lie inside.
+        cut: int32 (4,), the whole pixels that the box touches.
         checked: bool (len(dataset),), samples that are known to decode; entries are set, by any thread.
 
     Raises:
@@ -36,15 +54,25 @@ def read_sample(
         raise DataError(f"the file has {num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
     buffer = np.empty(max(num_bytes, 1), np.uint8)
     data = buffer[: dataset.read_into(sample_id, buffer)]
-    size = _direct_size(data)
-    if size is not None and not checked[sample_id]:
+    header = _direct_header(data)
+    if header is not None and not checked[sample_id]:
         checked[sample_id] = _is_sound(data)
-    if size is not None and checked[sample_id]:
-        _check_box(box, *size)
-        return data
+    if header is not None and checked[sample_id]:
+        _check_box(box, header.height, header.width)
+        return _needed(data, header, cut)
     pixels = decode_pixels(data)
     _check_box(box, pixels.shape[0], pixels.shape[1])
-    return as_ppm(pixels)
+    return Encoded(as_ppm(pixels), data.size)
+
+
+def _needed(data: NDArray[np.uint8], header: JpegHeader, cut: NDArray[np.int32]) -> Encoded:
+    """Of a file with restart tiles those that the cut needs: for random crops of ImageNet half of the bytes."""
+    if header.restart_interval:
+        top, left, height, width = cut.tolist()
+        part = part_of(data, top=top, left=left, height=height, width=width)
+        if part is not None:
+            return Encoded(part.data, data.size, part.top, part.left)
+    return Encoded(data, data.size)
 
 
 def decode_pixels(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -67,8 +95,8 @@ def as_ppm(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([header, pixels.reshape(-1)])
 
 
-def _direct_size(data: NDArray[np.uint8]) -> tuple[int, int] | None:
-    """Height and width of a JPEG that every decoder of DALI turns into the same pixels; None for any other file."""
+def _direct_header(data: NDArray[np.uint8]) -> JpegHeader | None:
+    """Of a JPEG that every decoder of DALI turns into the same pixels; None for any other file."""
     if len(data) < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return None
     try:
@@ -79,7 +107,7 @@ def _direct_size(data: NDArray[np.uint8]) -> tuple[int, int] | None:
     if not plain or header.color_space not in ("grey", "ycbcr"):
         return None
     check_size(header.height, header.width)
-    return header.height, header.width
+    return header
 
 
 def _is_sound(data: NDArray[np.uint8]) -> bool:
