@@ -1,7 +1,7 @@
 """Reads a whole JPEG file, baseline or progressive, of any number of scans, as quantised coefficients.
 
 Stricter than libjpeg-turbo: what that one warns of, or mends by guessing, is refused. Work is bounded whatever the file
-says, because each bit of each coefficient may be coded only once.
+says: each bit of each coefficient may be coded only once, in at most 100 scans.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from fastload.jpeg.recode.scan import BAD_TABLE, BITS_EXTRA, TABLE_WORDS, decode
 # 200 MB of coefficients (4:2:0: 44 million pixels). Larger images are not for training from.
 MOST_COEFFICIENTS: Final = 100_000_000
 _MOST_SEGMENTS: Final = 4096
+# Encoders write 10 or so. The standard allows 896 for each component, each of which may pass over all blocks in a few
+# bytes: half a minute for 64 million pixels.
+_MOST_SCANS: Final = 100
 _MOST_PRECISION_BITS: Final = 13
 _SOS: Final = 0xDA
 _EOI: Final = 0xD9
@@ -96,6 +99,7 @@ class _Reading:
         # For each component and coefficient how many of its bits are still to come; -1 before the first scan of it.
         self._levels = np.full((self._header.components, 64), -1, np.int64)
         self._alone: set[int] = set()
+        self._scans = 0
 
     def read(self) -> Coefficients:
         """Segment by segment to the end-of-image marker; what stands behind it is not part of the image."""
@@ -170,6 +174,9 @@ class _Reading:
 
     def _scan(self, start: int, end: int) -> int:
         """Decodes a scan whose header has the given bounds; returns where the next marker is."""
+        self._scans += 1
+        if self._scans > _MOST_SCANS:
+            raise DataError(f"expected a JPEG of at most {_MOST_SCANS} scans")
         header = self._data[start:end]
         count = header[0] if header else 0
         if not 1 <= count <= len(self._ids) or len(header) != 4 + 2 * count:
