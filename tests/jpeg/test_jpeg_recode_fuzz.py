@@ -3,7 +3,8 @@
 The long job: ``FASTLOAD_FUZZ_INPUTS=300000 FASTLOAD_FUZZ_SEED=1 pytest -m fuzz tests/jpeg/test_jpeg_recode_fuzz.py``,
 and again with FASTLOAD_BOUNDSCHECK=1, which checks what is indexed and not addressed.
 
-Run so far, of both jobs: seed 7 with 60,000 inputs, seed 11 with 250,000, seed 2 with 20,000 under FASTLOAD_BOUNDSCHECK=1.
+Run so far, of both jobs: seed 7 with 60,000 inputs, seed 11 with 250,000, and seed 2 with 20,000 under
+FASTLOAD_BOUNDSCHECK=1.
 """
 
 import os
