@@ -51,6 +51,7 @@ def command(
     if as_json:
         print_json(report.to_json())
         return
-    print_tables(result_table(report), stages(report.stages))
+    # Synthetic data pass no stage.
+    print_tables(result_table(report), *([stages(report.stages)] if report.stages else []))
     for entry in report.train_account.named + report.eval_account.named:
         print_tables(f"skipped {entry['key']} ({entry['path']}): {entry['reason']}")

@@ -72,10 +72,12 @@ class TrainBars(Progress):
 
     def epoch(self, info: EpochInfo) -> None:
         if info.metrics is not None:
+            assert self._info is not None
+            quality = f"loss {info.loss:.4f}, top-1 {100 * info.metrics.top1:.2f}%, "
             self._bars.say(
-                f"epoch {info.epoch + 1}: loss {info.loss:.4f}, top-1 {100 * info.metrics.top1:.2f}%, "
+                f"epoch {info.epoch + 1}: {'' if self._info.synthetic else quality}"
                 f"{info.images_per_second:,.0f} images/s, waiting for data {100 * info.wait_share:.1f}%"
-                + (" (best)" if info.is_best else "")
+                + (" (best)" if info.is_best and not self._info.synthetic else "")
             )
 
     def message(self, text: str, details: Mapping[str, Any]) -> None:

@@ -81,23 +81,20 @@ class SyntheticFeed:
         self._make = make
         self._side = side
         self._epoch = self._done = 0
-        self._resident: tuple[int, Batch] | None = None
+        self._resident = side(0), make(side(0), self._first_id)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
         return self._batches
 
     def __iter__(self) -> Iterator[Batch]:
-        side = self._side(self._epoch)
-        if self._resident is None or self._resident[0] != side:
-            self._resident = side, self._make(side, self._first_id)
         while self._done < self._batches:
             self._done += 1
             yield self._resident[1]
 
     def set_epoch(self, epoch: int) -> None:
         """The next epoch is this one, from its beginning."""
-        self._epoch, self._done = epoch, 0
+        self._go_to(epoch, 0)
 
     def set_transforms(self, transforms: Iterable[Transform]) -> None:
         """Nothing is transformed."""
@@ -108,8 +105,14 @@ class SyntheticFeed:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where :meth:`state_dict` was taken."""
-        self._epoch, self._done = int(state["epoch"]), int(state["batch"])
+        self._go_to(int(state["epoch"]), int(state["batch"]))
 
     def stats(self) -> LoaderStats:
         """Nothing was read."""
         return LoaderStats(spans={}, counts={}, epoch=None, engine="none (synthetic data)")
+
+    def _go_to(self, epoch: int, done: int) -> None:
+        self._epoch, self._done = epoch, done
+        side = self._side(epoch)
+        if self._resident[0] != side:  # now, so that nobody waits for it when the epoch has begun
+            self._resident = side, self._make(side, self._first_id)

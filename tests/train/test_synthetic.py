@@ -1,13 +1,15 @@
 """Synthetic data: the same run and report without a data set, marked so that nobody takes its accuracy for real."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from fastload.cli.training import result_table
 from fastload.errors import ConfigError
-from fastload.recipe import load_recipe
+from fastload.recipe import dump_yaml, load_recipe
 from fastload.train import train
 from fastload.train.distributed import World
 from fastload.train.synthetic import SyntheticFeed, synthetic_batch
@@ -117,3 +119,14 @@ def test_a_feed_hands_over_the_same_memory_at_each_step_and_each_rank_its_own():
     again = feed(0)
     again.load_state_dict(state)
     assert len(list(again)) == 5
+
+
+def test_the_command_line_shows_no_accuracy(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_yaml(small_recipe(NOWHERE, tmp_path / "run", *SMALL)))
+    command = [sys.executable, "-m", "fastload", "train", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    said = done.stdout + done.stderr
+    assert "SYNTHETIC: random pixels and labels" in " ".join(said.replace("│", " ").split())
+    assert "images/s" in said
+    assert "top-1" not in said
