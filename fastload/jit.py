@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 import llvmlite
 import numba
 import numba.extending
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 logger = logging.getLogger("fastload")
 
@@ -108,6 +110,15 @@ def kernel(function: Function) -> Function:
         return numba.njit(cache=True, **_FLAGS)(function)  # type: ignore[no-any-return]
 
 
+def writable(data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bytes as an array that may be written, for kernels that will not: a copy where they may not (10 us for 110 KB).
+
+    numba compiles a kernel once more for arrays that cannot be written, 10 seconds for the decoder.
+    """
+    array: NDArray[np.uint8] = np.frombuffer(data, np.uint8)
+    return array if array.flags.writeable else array.copy()
+
+
 def inlined(function: Function) -> Function:
     """A helper of kernels, compiled into each of its callers; never called from Python, so not cached by itself.
 
@@ -122,9 +133,25 @@ def fused(function: Function) -> Function:
     return numba.njit(forceinline=True, **_WITHOUT_ENTRY, **_FLAGS)(function)  # type: ignore[no-any-return]
 
 
+def _is_plain(kind: Any) -> bool:
+    """Whether a type is one that kernels give each other: arrays that can be written, numbers of 64 bits."""
+    types: Any = numba.types
+    if isinstance(kind, types.Array):
+        return bool(kind.mutable)
+    if isinstance(kind, types.BaseTuple):
+        return all(map(_is_plain, kind.types))
+    return not isinstance(kind, types.Number) or bool(kind.bitwidth == 64)
+
+
+def _compiled(kernel: Any) -> Any:
+    """A kernel as other kernels call it. Python may have had it compiled for arrays that cannot be written as well."""
+    (compiled,) = [one for one in kernel.overloads.values() if all(map(_is_plain, one.signature.args))]
+    return compiled
+
+
 def entry(kernel: Any) -> int:
     """The address of a kernel that has been compiled or loaded, for ``calls``."""
-    (compiled,) = kernel.overloads.values()
+    compiled = _compiled(kernel)
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
@@ -132,12 +159,11 @@ def calls(kernel: Any) -> Any:
     """For kernels: a function ``call(address, arguments)`` that calls ``kernel`` at its ``entry`` with a tuple.
 
     numba would take a kernel that another one calls by name into it, and compile it a second time: 10 seconds for the
-    decoder. Types are those of the kernel's one signature; it must have been compiled or loaded before.
+    decoder. It must have been compiled or loaded before, for arrays that can be written.
     """
 
     def call(_typing: Any, _address: Any, arguments: Any) -> Any:
-        (compiled,) = kernel.overloads.values()
-        signature = compiled.signature
+        signature = _compiled(kernel).signature
 
         def emit(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
             convention = context.call_conv

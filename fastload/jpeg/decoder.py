@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.errors import DataError
-from fastload.jit import compile_once, is_compiled, start_compiling
+from fastload.jit import compile_once, is_compiled, start_compiling, writable
 from fastload.jpeg.header import JpegHeader, read_header
 from fastload.jpeg.index_build import ENTRY_FIELDS, note_tiles, pack_index
 from fastload.jpeg.rectangle import decode_rectangle
@@ -87,11 +87,11 @@ def decode(
         DataError: The file is of a kind that this decoder leaves to libjpeg-turbo (``read_header(data).unsupported``
             says so beforehand), is damaged, or does not fit its index.
     """
-    source = np.frombuffer(data, np.uint8)
+    source = writable(data)
     header = read_header(source)
     top, left, height, width = rectangle or (0, 0, header.height, header.width)
     out = np.empty((height, width, 3), np.uint8)
-    seek = _NO_INDEX if index is None else np.frombuffer(index, np.uint8)
+    seek = _NO_INDEX if index is None else writable(index)
     work = _memory.get(header.width + 16, source.size)
     warm_up()
     result = decode_rectangle(source, source.size, seek, top, left, height, width, out.reshape(-1), 3 * width, work)
@@ -117,7 +117,7 @@ def build_index(
     Raises:
         DataError: The headers are damaged.
     """
-    source = np.frombuffer(data, np.uint8)
+    source = writable(data)
     header = header or read_header(source)
     if not header.baseline or header.restart_interval:
         return b""

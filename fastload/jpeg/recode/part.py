@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.errors import DataError
-from fastload.jit import compile_once, inlined, kernel
+from fastload.jit import compile_once, inlined, kernel, writable
 from fastload.jpeg import header
 from fastload.jpeg.bits import find_marker
 from fastload.jpeg.intrinsics import Word, address_of, copy_32_bytes, load_u8, move, signed, store_u8
@@ -201,7 +201,7 @@ class Part(NamedTuple):
 @functools.cache
 def warm_up_parts() -> None:
     """Compiles what part_of needs, or loads it from the cache; see fastload.jit.compile_once."""
-    nothing = np.frombuffer(bytes(1), np.uint8)  # read-only: arrays that can be written fit the same compiled code
+    nothing = np.zeros(1, np.uint8)
     fields, out = np.zeros(FIELDS, np.int64), np.zeros(1, np.uint8)
     compile_once("parts", lambda: cut_part(nothing, 1, 0, 0, 1, 1, fields, out))
 
@@ -222,7 +222,7 @@ def part_of(data: bytes | NDArray[np.uint8], *, top: int, left: int, height: int
     Raises:
         DataError: The rectangle lies outside the image.
     """
-    source = np.frombuffer(data, np.uint8)
+    source = writable(data)
     fields = np.empty(FIELDS, np.int64)
     out = np.empty(source.size, np.uint8)
     warm_up_parts()

@@ -1,0 +1,55 @@
+"""How kernels are called: by each other at an address, and with arrays that do not have them compiled twice."""
+
+import numpy as np
+
+from fastload import jit
+from fastload.jpeg import decoder
+from fastload.jpeg.index_build import note_tiles
+from fastload.jpeg.rectangle import decode_rectangle
+from tests.engine.helpers import jpeg, picture
+
+
+@jit.kernel
+def last_of(values, shift):
+    """What is called by address."""
+    return values[values.size - 1] + shift
+
+
+_call = jit.calls(last_of)
+
+
+@jit.kernel
+def last_of_both(first, second, address):
+    """Calls it."""
+    return _call(address, (first, np.int64(1))) * 1000 + _call(address, (second, np.int64(2)))
+
+
+def test_kernels_call_each_other_whatever_else_python_called_them_with():
+    values, fixed = np.arange(5), np.arange(7)
+    fixed.flags.writeable = False
+    assert last_of(fixed, 1) == 7
+    assert last_of(fixed, np.float32(1.5)) == 7.5
+    assert last_of(values, 1) == 5
+    assert last_of(values, np.int32(1)) == 5
+    assert len(last_of.overloads) >= 3
+    assert last_of_both(values, np.arange(3), jit.entry(last_of)) == 5004
+
+
+def test_bytes_become_arrays_that_may_be_written_and_memory_that_may_be_is_not_copied():
+    fixed, free = bytes(range(9)), bytearray(range(9))
+    assert jit.writable(fixed).tobytes() == fixed
+    assert jit.writable(fixed).flags.writeable
+    view = jit.writable(free)
+    view[0] = 77
+    assert free[0] == 77
+
+
+def test_the_decoder_is_compiled_once_whatever_holds_the_bytes():
+    file = jpeg(picture(40, 60))
+    kernels = (decode_rectangle, note_tiles)
+    decoder.decode(file, index=decoder.build_index(file))
+    before = [set(kernel.overloads) for kernel in kernels]
+    for data in (bytearray(file), memoryview(file), np.frombuffer(file, np.uint8)):
+        assert np.array_equal(decoder.decode(data, index=decoder.build_index(data)), decoder.decode(file))
+    assert [set(kernel.overloads) for kernel in kernels] == before
+    assert all(any(signature[0].mutable for signature in kernel.signatures) for kernel in kernels)
