@@ -49,7 +49,6 @@ class Child:
 
     def epoch(self) -> dict[str, Any]:
         """One epoch, consumed as fast as it comes: counts and wall seconds, with the form of each batch checked."""
-        gc.collect()
         images = 0
         labels_seen = np.zeros(self._task.samples, np.int64)
         batch = None
@@ -123,6 +122,9 @@ class Child:
             match json.loads(line):
                 case "epoch":
                     answer(self.epoch())
+                case "collect":
+                    gc.collect()
+                    answer({})
                 case "statistics":
                     answer(self.statistics())
                 case "check":
