@@ -66,6 +66,10 @@ def _overview(found: Inspection) -> dict[str, str]:
             f"{digits(cost.whole_ms)} CPU ms an image; {digits(cost.crop_ms)} for {cost.transforms} "
             f"({percent(cost.crop_share)} of the pixels); measured on {cost.images}"
         )
+    if found.objects is not None:
+        objects = found.objects
+        numbers = ((objects.boxes, "box"), (objects.keypoints, "keypoint"), (objects.masks, "mask"))
+        rows["annotations"] = ", ".join(count(number, noun) for number, noun in numbers if number)
     copies = found.duplicates
     rows["duplicates"] = "none" if not copies.surplus else f"{count(copies.surplus, 'image')} of {copies.searched:,}"
     if found.num_unreadable:

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastload.dataset import Sample
-
 _MOST_BYTES: Final = 16 << 20
-# What is drawn at most: a picture of more shows nothing.
-_MOST: Final = 200
+# What is looked at in one sample.
+_MOST: Final = 10_000
 _FARTHEST: Final = 1e6
+PNG: Final = b"\x89PNG"
 _BOX_LABELS: Final = ("box_labels", "labels", "classes", "categories", "category_ids")
 
 
@@ -44,7 +43,7 @@ class Annotations:
 
 
 def read_annotations(
-    sample: Sample, *, height: int, width: int, schema: Mapping[str, str], classes: tuple[str, ...]
+    members: Mapping[str, bytes], *, height: int, width: int, schema: Mapping[str, str], classes: tuple[str, ...]
 ) -> Annotations:
     """What the members of a sample say of an image of these pixels; members that say nothing sensible are passed over.
 
@@ -55,10 +54,10 @@ def read_annotations(
     names: list[str] = []
     points: list[tuple[float, float]] = []
     masks: list[NDArray[np.uint8]] = []
-    for name, data in sample.extras.items():
+    for name, data in members.items():
         if len(data) > _MOST_BYTES:
             continue
-        if data[:4] == b"\x89PNG":
+        if data[:4] == PNG:
             mask = _mask(data, height, width)
             masks += [] if mask is None else [mask]
         elif name.endswith("json") or schema.get(name) == "json":

@@ -23,8 +23,11 @@ def escape(text: object) -> str:
     return html.escape(str(text).encode("utf-8", "backslashreplace").decode(), quote=True)
 
 
-def histogram(title: str, values: Distribution) -> str:
-    """A histogram with a line at the median. It scales with its box; text is 11 pixels at 340."""
+def histogram(title: str, values: Distribution, noun: str = "image") -> str:
+    """How many images, or what ``noun`` says, have which value, with a line at the median.
+
+    It scales with its box; text is 11 pixels at 340.
+    """
     low, high = values.edges[0], values.edges[-1]
     most = max(values.counts)
     across = _Axis(low, high, _LEFT, _WIDTH - _RIGHT)
@@ -37,7 +40,7 @@ def histogram(title: str, values: Distribution) -> str:
             span = f"from {quantity(begin, values.unit)}" + ("" if last else f" to {quantity(end, values.unit)}")
             parts.append(
                 f'<rect class="bar" x="{left + 0.5:.1f}" y="{top:.1f}" width="{max(right - left - 1, 1):.1f}" '
-                f'height="{_HEIGHT - _BOTTOM - top:.1f}"><title>{escape(span)}: {count(number, "image")}</title></rect>'
+                f'height="{_HEIGHT - _BOTTOM - top:.1f}"><title>{escape(span)}: {count(number, noun)}</title></rect>'
             )
     middle = across(min(max(values.median, low), high))
     anchor = "end" if middle > _WIDTH * 0.6 else "start"
@@ -48,7 +51,7 @@ def histogram(title: str, values: Distribution) -> str:
         f"median {escape(quantity(values.median, values.unit))}</text>"
     )
     extremes = f"{quantity(values.minimum, values.unit)} to {quantity(values.maximum, values.unit)}"
-    label = f"{title} of {count(values.images, 'image')}: {extremes}, median {quantity(values.median, values.unit)}"
+    label = f"{title} of {count(values.images, noun)}: {extremes}, median {quantity(values.median, values.unit)}"
     return _svg(label, parts)
 
 
@@ -71,9 +74,12 @@ def class_curve(counts: Sequence[int]) -> str:
     return _svg(label, parts)
 
 
-def bars(rows: Sequence[tuple[str, int]], whole: int | None = None) -> str:
-    """Horizontal bars, each with its name and number; with ``whole`` also its share of that."""
-    longest = whole or max((number for _, number in rows), default=1) or 1
+def bars(rows: Sequence[tuple[str, int]], whole: int | None = None, *, most: int | None = None) -> str:
+    """Horizontal bars, each with its name and number; with ``whole`` also its share of that.
+
+    The longest bar is ``whole``, or ``most``, or the largest number.
+    """
+    longest = whole or most or max((number for _, number in rows), default=1) or 1
     items = []
     for name, number in rows:
         share = f" <small>{percent(number / whole)}</small>" if whole else ""

@@ -66,7 +66,7 @@ def _copies(inspection: Inspection) -> list[Finding]:
 def _balance(inspection: Inspection) -> list[Finding]:
     found, classes = [], inspection.classes
     if classes is None:
-        return [_note("No sample has a class label.")]
+        return [] if inspection.objects else [_note("No sample has a class label.")]
     filled = [number for number in classes.counts if number]
     if len(filled) < len(classes.counts):
         found.append(_problem(f"Classes without a sample: {count(len(classes.counts) - len(filled))}."))

@@ -9,7 +9,7 @@ def count(number: int, noun: str = "") -> str:
     """``1,281,167``, or with a noun ``1 image`` and ``3 images``."""
     if not noun:
         return f"{number:,}"
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    plural = f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 
 

@@ -57,6 +57,7 @@ def render_page(
         _samples(found, samples),
         _augmented(augmented, plans),
         _classes(found.classes),
+        _objects(found),
         _sizes(found),
         _coding(found),
         _cost(found),
@@ -213,6 +214,33 @@ def _classes(classes: ClassBalance | None) -> str:
         f'</summary><div class="card">{columns}</div></details>'
     )
     return _section("Class balance", escape(sentence), body)
+
+
+def _objects(found: Inspection) -> str:
+    objects = found.objects
+    if objects is None:
+        return ""
+    rows = {
+        "annotated": f"{count(objects.annotated, 'image')} of {objects.images:,}",
+        "boxes": f"{objects.boxes:,}",
+        "visible keypoints": f"{objects.keypoints:,}",
+        "masks": f"{objects.masks:,}",
+    }
+    cards = [_card("Annotations", _facts({name: text for name, text in rows.items() if text != "0"}))]
+    for title, values in (
+        ("Boxes in an image", objects.per_image),
+        ("Size of a box, as a square's side", objects.side),
+    ):
+        if values is not None:
+            cards.append(_card(title, histogram(title, values, "box" if values is objects.side else "image")))
+    if objects.classes is not None:
+        ordered = sorted(zip(objects.classes.names, objects.classes.counts, strict=True), key=lambda row: -row[1])
+        rest = ordered[_MOST_BARS // 2 : _MOST_LISTED]
+        more = (
+            f"<details><summary>{len(rest):,} more</summary>{bars(rest, most=ordered[0][1])}</details>" if rest else ""
+        )
+        cards.append(_card("Boxes by class", bars(ordered[: _MOST_BARS // 2]) + more))
+    return _section("Objects", escape(f"{_examined(found)}."), f'<div class="grid">{"".join(cards)}</div>')
 
 
 def _sizes(found: Inspection) -> str:

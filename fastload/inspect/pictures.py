@@ -23,6 +23,10 @@ SIDE: Final = 320
 # Told apart on dark and on light pictures, and by people who see colours differently (Okabe and Ito).
 COLOURS: Final = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167))
 _INK, _MUTED, _PAPER, _PLATE = (24, 32, 40), (92, 104, 117), (255, 255, 255), (232, 236, 240)
+_OPACITY: Final = 0.4
+# With more boxes than this, names that are wider than their box are left out: they would hide the others.
+_FEW: Final = 4
+_MOST_DRAWN: Final = 200
 _CELL: Final = 216
 _GAP: Final = 12
 _CAPTION: Final = 34
@@ -65,7 +69,7 @@ def take_picture(dataset: Dataset, number: int, boxes: Mapping[str, Box] | None 
         marks = Annotations(boxes=tuple(boxes.values()), names=tuple(boxes))
     else:
         marks = read_annotations(
-            sample, height=height, width=width, schema=dataset.schema, classes=tuple(dataset.classes)
+            sample.extras, height=height, width=width, schema=dataset.schema, classes=tuple(dataset.classes)
         )
     return Picture(
         id=number,
@@ -114,15 +118,17 @@ def _annotated(pixels: NDArray[np.uint8], marks: Annotations) -> Image.Image:
         image = _overlaid(image, mask)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(11)
-    for place, ((left, top, right, bottom), name) in enumerate(zip(marks.boxes, marks.names, strict=True)):
-        colour = COLOURS[place % len(COLOURS)]
+    shown = list(zip(marks.boxes, marks.names, strict=True))
+    kinds = {name: place for place, name in enumerate(dict.fromkeys(marks.names))}
+    for place, ((left, top, right, bottom), name) in enumerate(shown[:_MOST_DRAWN]):
+        colour = COLOURS[(kinds[name] if name else place) % len(COLOURS)]
         first, last = _clip((left * across, top * down), image), _clip((right * across, bottom * down), image)
         corners = (min(first[0], last[0]), min(first[1], last[1]), max(first[0], last[0]), max(first[1], last[1]))
         draw.rectangle(corners, outline=_INK, width=4)
         draw.rectangle(corners, outline=colour, width=2)
-        if name:
+        if name and (len(marks.boxes) <= _FEW or font.getlength(name) + 6 <= corners[2] - corners[0]):
             _plate(draw, corners, name, colour, font)
-    for place, (left, top) in enumerate(marks.points):
+    for place, (left, top) in enumerate(marks.points[:_MOST_DRAWN]):
         x, y = _clip((left * across, top * down), image)
         draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=COLOURS[place % len(COLOURS)], outline=_INK)
     return image
@@ -140,12 +146,12 @@ def _plate(draw: ImageDraw.ImageDraw, corners: Box, name: str, colour: tuple[int
 
 
 def _overlaid(image: Image.Image, mask: NDArray[np.uint8]) -> Image.Image:
-    """A mask laid over a picture, half transparent, a colour for each number."""
+    """A mask laid over a picture, transparent, a colour for each number."""
     scaled = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
     palette = np.asarray(COLOURS, np.float32)
     pixels = np.asarray(image).astype(np.float32)
     marked = scaled > 0
-    pixels[marked] = 0.5 * pixels[marked] + 0.5 * palette[(scaled[marked] - 1) % len(COLOURS)]
+    pixels[marked] = (1 - _OPACITY) * pixels[marked] + _OPACITY * palette[(scaled[marked] - 1) % len(COLOURS)]
     return Image.fromarray(pixels.astype(np.uint8))
 
 

@@ -111,6 +111,29 @@ class Duplicates:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Objects:
+    """What is annotated in the examined images.
+
+    Attributes:
+        images: That could be read.
+        annotated: Those with a box, keypoint or mask.
+        boxes, keypoints, masks: Their numbers, keypoints as far as they are visible.
+        classes: Boxes by class; None where they have none.
+        per_image: Boxes of an image.
+        side: Side in pixels of a square as large as a box.
+    """
+
+    images: int
+    annotated: int
+    boxes: int
+    keypoints: int
+    masks: int
+    classes: ClassBalance | None
+    per_image: Distribution | None
+    side: Distribution | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
     """Everything that is known of a data set without training on it.
 
@@ -124,7 +147,7 @@ class Inspection:
         examined, seed: Images that were read, and the seed that chose them.
         unreadable: Key and reason of those among them that cannot be read, at most 100; ``num_unreadable`` of all.
         distributions: ``width``, ``height``, ``aspect`` (width / height), ``bytes`` and ``bits`` (per pixel).
-        coding, seek, cost, duplicates: See there; None where there was nothing to look at.
+        coding, seek, cost, duplicates, objects: See there; None where there was nothing to look at.
         findings: What follows from it, most urgent first.
     """
 
@@ -146,6 +169,7 @@ class Inspection:
     seek: SeekCoverage
     cost: DecodeCost | None
     duplicates: Duplicates
+    objects: Objects | None
     findings: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from fastload.inspect.distribution import Distribution, describe
 from fastload.inspect.duplicates import find_duplicates
 from fastload.inspect.examine import Examined, bounded_sample, examine, spread_over_classes
 from fastload.inspect.findings import find
+from fastload.inspect.objects import count_objects
 from fastload.inspect.page import render_page
 from fastload.inspect.pictures import Picture, draw_sheet, take_picture
 from fastload.inspect.plan import CompiledTransforms
@@ -76,6 +77,11 @@ def inspect_dataset(
         else:
             compared = examined.ids, examined.num_bytes, examined.crc32
         duplicates = find_duplicates(dataset, *compared, lambda done, total: progress("comparing", done, total))
+        objects = None
+        if set(_schema(dataset)) - {"image", "label"}:
+            objects = count_objects(
+                dataset, examined.ids, lambda done, total: progress("reading annotations", done, total)
+            )
         chain = (
             (RandomResizedCrop(224), RandomHorizontalFlip()) if recipe is None else epoch_transforms(recipe, "off", 0)
         )
@@ -107,6 +113,7 @@ def inspect_dataset(
             seek=examined.seek,
             cost=cost,
             duplicates=duplicates,
+            objects=objects,
         )
     return dataclasses.replace(found, findings=find(found))
 
@@ -204,7 +211,7 @@ def _origin(dataset: Dataset) -> dict[str, str]:
 def _classes(dataset: Dataset) -> ClassBalance | None:
     labels = dataset.labels(np.arange(len(dataset)))
     unlabelled = int((labels < 0).sum())
-    if unlabelled == len(labels) and not dataset.classes:
+    if unlabelled == len(labels):
         return None
     if dataset.classes:
         names = dataset.classes

@@ -36,7 +36,7 @@ def test_annotations_are_drawn_where_they_are(annotated):
     with open_dataset(annotated) as dataset:
         assert len(dataset) == 2
         sample = dataset[0]
-        marks = read_annotations(sample, height=100, width=200, schema=dataset.schema, classes=())
+        marks = read_annotations(sample.extras, height=100, width=200, schema=dataset.schema, classes=())
         assert marks.boxes == ((20.0, 10.0, 80.0, 50.0),)
         assert marks.names == ("cat",)
         assert marks.points == ((150.0, 20.0),)  # the other one is not visible
@@ -46,8 +46,8 @@ def test_annotations_are_drawn_where_they_are(annotated):
     assert picture.notes == "1 box, 1 mask, 1 keypoint"
     assert tuple(pixels[50, 60]) == COLOURS[0]  # the lower edge of the box
     assert tuple(pixels[20, 150]) == COLOURS[0]  # the middle of the keypoint
-    expected = (0.5 * 128 + 0.5 * np.array(COLOURS[1])).astype(int)
-    assert np.abs(pixels[75, 150] - expected).max() <= 1  # half of the mask's second colour
+    expected = (0.6 * 128 + 0.4 * np.array(COLOURS[1])).astype(int)
+    assert np.abs(pixels[75, 150] - expected).max() <= 1  # the mask's second colour, laid over
     assert np.abs(pixels[75, 60] - 128).max() <= 1
 
 

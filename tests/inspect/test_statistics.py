@@ -167,6 +167,15 @@ def test_photographs_as_pillow_reads_them(imagenet_sample):
     assert {names[name]: number for name, number in found.coding.sampling.items()} == dict(sampling)
 
 
+def test_annotations_are_counted(annotated):
+    objects = inspect_dataset(annotated).objects
+    assert (objects.images, objects.annotated) == (2, 2)  # the second has a member that claims to be a PNG
+    assert (objects.boxes, objects.keypoints, objects.masks) == (1, 1, 2)
+    assert dict(zip(objects.classes.names, objects.classes.counts, strict=True)) == {"cat": 1}
+    assert objects.side.median == pytest.approx((60 * 40) ** 0.5)
+    assert objects.per_image.counts[0] == 1
+
+
 def test_long_tails_fall_into_one_open_bin():
     values = np.append(np.linspace(10, 20, 1000), 4000.0)
     shown = describe(values, "px", exact=True)
