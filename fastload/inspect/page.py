@@ -186,12 +186,12 @@ def _strip(row: AugmentedRow) -> str:
 
 def _plan(plan: CompiledTransforms) -> str:
     steps = "".join(f"<dt><code>{escape(step)}</code></dt><dd>{escape(becomes)}</dd>" for step, becomes in plan.steps)
-    passes = "one pass over the pixels" if plan.passes == 1 else f"{plan.passes} passes over the pixels"
+    passes = "One pass over the pixels" if plan.passes == 1 else f"{plan.passes} passes over the pixels"
     return _card(
         f"Compiled: {plan.name}",
         f"<p>{passes}: {escape(plan.result)}. It needs {percent(plan.source_share)} of the source pixels on average; "
         f"{percent(plan.enlarged_share)} of the images are enlarged.</p>"
-        f'<dl class="facts">{steps}</dl>',
+        f'<dl class="steps">{steps}</dl>',
     )
 
 
@@ -204,6 +204,10 @@ def _classes(classes: ClassBalance | None) -> str:
     if len(rows) <= _MOST_BARS:
         return _section("Class balance", escape(sentence), f'<div class="card">{bars(rows)}</div>')
     listed = rows if len(rows) <= _MOST_LISTED else rows[: _MOST_LISTED // 2] + rows[-_MOST_LISTED // 2 :]
+    if rows[0][1] == rows[-1][1]:
+        return _section(
+            "Class balance", escape(f"Each of {len(rows):,} classes has {count(rows[0][1], 'sample')}."), ""
+        )
     columns = bars(listed).replace('class="bars"', 'class="bars columns"', 1)
     body = (
         '<div class="grid">'

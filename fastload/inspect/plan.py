@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -79,13 +80,21 @@ def _explain(
     share = float((area / sizes.astype(np.float64).prod(axis=1)).mean()) if len(ids) else 0.0
     return CompiledTransforms(
         name=name,
-        steps=tuple((repr(step), _becomes(step)) for step in chain),
+        steps=tuple((_written(step), _becomes(step)) for step in chain),
         # Everything that compile_plan takes is one resampling with a scale and a bias: it refuses the rest.
         passes=1,
         result=_result(plan),
         source_share=share,
         enlarged_share=float((pitch < 1).any(axis=1).mean()) if len(ids) else 0.0,
     )
+
+
+def _written(step: Transform) -> str:
+    """The transform with those of its arguments that are not what it has by itself."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(type(step)).parameters.items()}
+    values = {name: value for name, value in vars(step).items() if value != defaults.get(name)}
+    arguments = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    return f"{type(step).__name__}({arguments})"
 
 
 def _becomes(step: Transform) -> str:
