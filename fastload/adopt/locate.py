@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Sequence
-from itertools import islice
-from typing import Final
+from collections.abc import Sequence
 
-import braceexpand
-
-from fastload.convert.part import printable
+from fastload.dataset.listing import printable
 from fastload.dataset.seek import seek_path
 from fastload.errors import ConfigError, DataError
-
-_MOST_SHARDS: Final = 1_000_000
+from fastload.sources.locate import expand
 
 
 def find_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -31,7 +24,7 @@ def find_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         ConfigError: The braces cannot be expanded, or mean more than a million shards.
     """
     given = [shards] if isinstance(shards, (str, os.PathLike)) else list(shards)
-    paths = [path for text in given for path in _expand(os.fspath(text))]
+    paths = [path for text in given for path in expand(os.fspath(text), ".tar")]
     if not paths:
         raise DataError("expected at least one tar file, but the list of shards is empty")
     seen: set[str] = set()
@@ -39,44 +32,6 @@ def find_shards(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         if path in seen:
             raise ConfigError(f"the shard {path} is named twice; name each once")
         seen.add(path)
-    return paths
-
-
-def _expand(text: str) -> list[str]:
-    if os.path.isdir(text):
-        return _found(sorted(glob.glob(os.path.join(glob.escape(text), "*.tar"))), text)
-    if os.path.exists(text):
-        return [text]
-    if "{" in text:
-        return [path for name in _braces(text) for path in _one(name)]
-    return _one(text)
-
-
-def _braces(text: str) -> Iterable[str]:
-    # braceexpand makes a list of every range before the first name can be had.
-    ranges = re.findall(r"\{(\d+)\.\.(\d+)", text)
-    if any(abs(int(last) - int(first)) >= _MOST_SHARDS for first, last in ranges):
-        raise ConfigError(f"{text!r} means more than {_MOST_SHARDS:,} shards")
-    try:
-        names = list(islice(braceexpand.braceexpand(text), _MOST_SHARDS + 1))
-    except ValueError as error:
-        raise ConfigError(f"expected braces as in shards-{{000000..000009}}.tar, not {text!r}") from error
-    if len(names) > _MOST_SHARDS:
-        raise ConfigError(f"{text!r} means more than {_MOST_SHARDS:,} shards")
-    return names
-
-
-def _one(text: str) -> list[str]:
-    if any(sign in text for sign in "*?[") and not os.path.exists(text):
-        return _found(sorted(glob.glob(text)), text)
-    if not os.path.exists(text):
-        raise DataError("there is no such shard; check the name", path=text)
-    return [text]
-
-
-def _found(paths: list[str], text: str) -> list[str]:
-    if not paths:
-        raise DataError("expected tar files (.tar) here, found none; check the path", path=text)
     return paths
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from fastload.adopt.reading import Row
-from fastload.convert.part import ledger_line, part_path, printable, write_durably
+from fastload.convert.part import ledger_line, part_path, write_durably
 from fastload.dataset.index import index_schema, map_batch, number_columns, write_index
+from fastload.dataset.listing import printable
 from fastload.errors import DataError
 from fastload.jpeg.seek_file import write_seek_file
 

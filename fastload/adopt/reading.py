@@ -6,11 +6,11 @@ import os
 import zlib
 from dataclasses import dataclass
 
-from fastload.adopt.members import Member
-from fastload.adopt.samples import LARGEST_LABEL_MEMBER, Choice, Group
 from fastload.convert.transcode import examine
-from fastload.dataset.reading import LARGEST_FILE, open_regular, read_range
+from fastload.dataset.reading import LARGEST_FILE, open_regular
 from fastload.errors import DataError
+from fastload.sources.tar_members import Member, fill_from, read_member
+from fastload.sources.tar_samples import LARGEST_LABEL_MEMBER, Choice, Group
 
 _PIECE = 1 << 20
 _LARGEST_EXTRA = (1 << 32) - 1  # sizes have 32 bits in the index
@@ -72,9 +72,9 @@ def _read(descriptor: int, group: Group, choice: Choice) -> Row:
         if member.problem:
             raise DataError(f"its member .{name} {member.problem}")
     image = group.members[suffix]
-    data = _member(descriptor, image, LARGEST_FILE)
+    data = read_member(descriptor, image, LARGEST_FILE)
     label_member = group.members.get(choice.label_suffix)
-    label_data = None if label_member is None else _member(descriptor, label_member, LARGEST_LABEL_MEMBER)
+    label_data = None if label_member is None else read_member(descriptor, label_member, LARGEST_LABEL_MEMBER)
     label = choice.read_label(label_data)
     height, width, seek = examine(data)
     others = {name: member for name, member in group.members.items() if name != suffix and name not in choice.hidden}
@@ -92,33 +92,12 @@ def _read(descriptor: int, group: Group, choice: Choice) -> Row:
     )
 
 
-def _member(descriptor: int, member: Member, largest: int) -> bytes:
-    if member.size > largest:
-        raise DataError(f"its member {_shown(member)} has {member.size:,} bytes, more than {largest:,}")
-    buffer = bytearray(member.size)
-    _fill(descriptor, memoryview(buffer), member, 0)
-    return bytes(buffer)
-
-
 def _checksum(descriptor: int, member: Member) -> int:
     if member.size > _LARGEST_EXTRA:
-        raise DataError(f"its member {_shown(member)} has {member.size:,} bytes, more than an index can say")
+        raise DataError(f"its member {member.shown} has {member.size:,} bytes, more than an index can say")
     buffer, checksum = memoryview(bytearray(min(member.size, _PIECE))), 0
     for begin in range(0, member.size, _PIECE):
         piece = buffer[: member.size - begin]
-        _fill(descriptor, piece, member, begin)
+        fill_from(descriptor, piece, member, begin)
         checksum = zlib.crc32(piece, checksum)
     return checksum
-
-
-def _fill(descriptor: int, view: memoryview, member: Member, begin: int) -> None:
-    try:
-        done = read_range(descriptor, view, member.offset + begin)
-    except OSError as error:
-        raise DataError(f"its member {_shown(member)} cannot be read: {error.strerror}") from error
-    if done != len(view):
-        raise DataError(f"its member {_shown(member)} is cut off; somebody writes to the tar")
-
-
-def _shown(member: Member) -> str:
-    return repr(member.name[-80:])

@@ -13,11 +13,9 @@ import simplejpeg
 
 import fastload
 from fastload.adopt.locate import destination, digest, find_shards
-from fastload.adopt.members import Member, TarScan
 from fastload.adopt.part import ShardAccount, ShardNotes, read_account
 from fastload.adopt.publish import publish
 from fastload.adopt.reading import Row, read_groups
-from fastload.adopt.samples import Choice, Group, group_members
 from fastload.convert.pipeline import in_order
 from fastload.convert.production import quiet_pillow
 from fastload.convert.summary import first_skips
@@ -27,6 +25,8 @@ from fastload.dataset.manifest import LEDGER_NAME, MANIFEST_NAME
 from fastload.errors import ConfigError, DataError, FastloadError
 from fastload.jpeg.decoder import warm_up_indexer
 from fastload.processors import available_processors
+from fastload.sources.tar_members import Member, TarScan
+from fastload.sources.tar_samples import Choice, Group, group_members
 
 Progress = Callable[[int, int, int], None]
 

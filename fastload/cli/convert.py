@@ -12,10 +12,12 @@ from fastload.cli.drawing import Bars, facts, print_json, print_tables
 
 def command(
     src: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            help="Folder with one folder of images per class, a folder of images, or ImageNet's val folder with its "
-            "labels beside it (LOC_val_solution.csv or imagenet_2012_validation_synset_labels.txt)."
+            help="Folder with one folder of images per class, folder of images, ImageNet's val folder with its labels "
+            "beside it (LOC_val_solution.csv or imagenet_2012_validation_synset_labels.txt), list of files with "
+            "columns path and label (.csv, .tsv, .jsonl), WebDataset shards ('train-{000..099}.tar', '*.tar', or "
+            "their folder), data set of fastload, or x.beton. Several become one."
         ),
     ],
     dst: Annotated[
@@ -26,6 +28,12 @@ def command(
     ],
     shard_size: Annotated[str, typer.Option(help="Source bytes in one shard: 256MiB, 1GB, a number.")] = "256MiB",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Column (of a list), member (of shards) or field (.beton) that is the image.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The same for the label; json.FIELD looks into .json, none takes no labels.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Shuffle the order of the samples on disk.")] = None,
     max_side: Annotated[int | None, typer.Option(min=1, help="Reduce larger images to this side in pixels.")] = None,
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Encode anew at this JPEG quality.")] = None,
@@ -47,7 +55,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Convert a folder of images to tar shards that fastload, WebDataset and DALI read, or to FFCV's x.beton.
+    """Convert images to tar shards that fastload, WebDataset and DALI read, or to FFCV's x.beton.
 
     JPEG bytes stay as they are unless --max-side, --quality or --tiles ask otherwise. What cannot be read is skipped,
     counted and listed in DST/conversion.jsonl (x.beton.jsonl). A conversion that was interrupted continues when it is
@@ -61,6 +69,8 @@ def command(
             dst,
             shard_size=shard_size,
             workers=workers,
+            image=image,
+            label=label,
             seed=seed,
             max_side=max_side,
             quality=quality,

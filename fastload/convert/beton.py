@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.convert.options import Options
-from fastload.convert.part import PartAccount, ledger_line, part_path, printable, sync_folder, write_durably
+from fastload.convert.part import PartAccount, ledger_line, part_path, sync_folder, write_durably
 from fastload.convert.publish import count, rejected_lines, write_ledger
 from fastload.convert.transcode import MOST_PIXELS, Transcoded
 from fastload.convert.workspace import Workspace, describe_difference
@@ -31,6 +31,7 @@ from fastload.dataset.beton_layout import (
     row_type,
 )
 from fastload.dataset.beton_notes import Notes, dump_notes, notes_path, read_notes
+from fastload.dataset.listing import printable
 from fastload.errors import ConfigError, DataError
 from fastload.sources.base import Source
 

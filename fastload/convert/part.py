@@ -13,6 +13,7 @@ from typing import Any
 from fastload.convert.tar import BLOCK, END_OF_ARCHIVE, member
 from fastload.convert.transcode import Transcoded
 from fastload.dataset.index import number_columns, write_index
+from fastload.dataset.listing import printable
 from fastload.jpeg.seek_file import write_seek_file
 
 
@@ -167,11 +168,6 @@ def ledger_line(source: str, action: str, reason: str, *, key: str | None = None
     """One line of conversion.jsonl, in ASCII whatever the name of the file."""
     line = {"key": key, "source": printable(source), "action": action, "reason": printable(reason)}
     return json.dumps(line, ensure_ascii=True) + "\n"
-
-
-def printable(text: str) -> str:
-    """A file name as text: bytes that are no UTF-8 appear as ``\\xff``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def write_durably(path: str, data: bytes) -> None:

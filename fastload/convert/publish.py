@@ -17,12 +17,12 @@ from fastload.convert.part import (
     PartWriter,
     ledger_line,
     part_path,
-    printable,
     sync_folder,
     write_durably,
 )
 from fastload.convert.workspace import Workspace
 from fastload.dataset.index import crc32_of_file, index_schema, map_batch, write_index
+from fastload.dataset.listing import printable
 from fastload.dataset.manifest import (
     INDEX_NAME,
     LEDGER_NAME,

@@ -24,17 +24,19 @@ from fastload.errors import ConfigError, DataError
 from fastload.jpeg.decoder import warm_up_indexer
 from fastload.jpeg.recode.tiles import warm_up_recoder
 from fastload.processors import available_processors
-from fastload.sources import Source, open_source
+from fastload.sources import Paths, Source, given_paths, open_source
 
 _SHARD_SIZE: Final = "256MiB"
 
 
 def convert(
-    src: str | os.PathLike[str],
+    src: Paths,
     dst: str | os.PathLike[str],
     *,
     shard_size: str | int = _SHARD_SIZE,
     workers: int | None = None,
+    image: str | None = None,
+    label: str | None = None,
     seed: int | None = None,
     max_side: int | None = None,
     quality: int | None = None,
@@ -46,7 +48,7 @@ def convert(
     progress: Progress | None = None,
     index_progress: Callable[[int, int], None] | None = None,
 ) -> ConvertSummary:
-    """Converts a folder of images to WebDataset shards with an index, or to one .beton file, which FFCV reads.
+    """Converts images to WebDataset shards with an index, or to one .beton file, which FFCV reads.
 
     The bytes of JPEG files are kept, unless ``max_side`` or ``quality`` ask otherwise or no training decoder would
     take them; every image is decoded once to prove that it can be. Equal sources and options give equal bytes for any
@@ -59,11 +61,17 @@ def convert(
     lies in the folder .x.beton.fastload-convert. An existing file is never replaced.
 
     Args:
-        src: Class folders of images, a folder of images without classes, or ImageNet's flat validation folder with its
-            file of labels (see fastload.sources.ImageNetValSource).
+        src: Class folders of images, a folder of images without classes, ImageNet's flat validation folder with its
+            file of labels (ImageNetValSource of fastload.sources), a list of files with labels (.csv, .tsv, .jsonl;
+            TableSource), WebDataset shards (.tar; TarSource), a data set of fastload or a .beton file (DatasetSource).
+            Patterns (``*.tar``, ``{000..099}``) are expanded; several, in a sequence, become one (MergedSource).
         dst: The folder to write; new, empty, or holding this conversion unfinished or finished. Or a file, x.beton.
         shard_size: Source bytes in one shard ("256MiB", "1GB", a number of bytes).
         workers: Threads that decode; None takes one for each core that this process may use.
+        image: Where the image is: column of a list, ending of a member of shards, field of a .beton file. None: where
+            it usually is.
+        label: Where the label is, in the same way (``"json.label"`` for a field of the member .json); ``"none"`` for
+            no labels.
         seed: Shuffles the order in which samples are written; None keeps the order of the source.
         max_side: Reduces larger images to this longest side in pixels, by area, at quality 90 if ``quality`` is None.
         quality: Encodes every image anew at this JPEG quality, with the chroma sampling that it has.
@@ -110,8 +118,10 @@ def convert(
     )
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ConfigError(f"workers must be a whole number of at least 1 or None, not {workers!r}")
-    _refuse_overlap(os.fspath(src), destination)
-    source = open_source(src)
+    paths = given_paths(src)
+    for path in paths:
+        _refuse_overlap(path, destination)
+    source = open_source(paths, image=image, label=label)
     job = _Conversion(source, options, destination, workers or available_processors(), strict, progress)
     try:
         if to_beton:

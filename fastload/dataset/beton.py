@@ -64,6 +64,11 @@ class BetonDataset(Dataset):
         if self._label is not None:
             self.schema[self._label] = "label"
 
+    @property
+    def extra_names(self) -> tuple[str, ...]:
+        """The fields beside image and label."""
+        return tuple(name for name in self._columns if name not in (self._image, self._label))
+
     def _choose(self, kind: Kind, wanted: str | None, usual: str) -> str | None:
         """The name of the field of this kind that is wanted, the only one, or of several the one named ``usual``."""
         names = [name for name, (field, _) in self._columns.items() if field.kind == kind]
@@ -231,7 +236,7 @@ class BetonDataset(Dataset):
             key=self.key(row),
             image=self._stored(row, self._image),
             label=int(self.labels(np.array([row]))[0]),
-            extras={name: self._stored(row, name) for name in self._columns if name not in (self._image, self._label)},
+            extras={name: self._stored(row, name) for name in self.extra_names},
         )
 
     def _stored(self, row: int, name: str) -> bytes:

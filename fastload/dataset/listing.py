@@ -42,6 +42,11 @@ class PackedNames:
         return (self[number] for number in range(len(self)))
 
 
+def printable(text: str) -> str:
+    """A file name as text: bytes that are no UTF-8 appear as ``\\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Listing:
     """The images below a folder.

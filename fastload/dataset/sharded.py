@@ -114,6 +114,14 @@ class ShardedDataset(Dataset):
     def num_bytes(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.extents(ids)[2]
 
+    def extra_bytes(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Size of the further members of each sample in bytes, all together; shape as ids."""
+        rows = self._checked(ids)
+        total = np.zeros(rows.shape, np.int64)
+        for columns in self._index.extras.values():
+            total += columns.size[rows]
+        return total
+
     def extents(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         rows = self._checked(ids)
         shards = self._index.shard[rows].astype(np.int64)

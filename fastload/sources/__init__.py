@@ -5,6 +5,22 @@ from __future__ import annotations
 from fastload.sources.base import Item, Source
 from fastload.sources.image_folder import ImageFolderSource
 from fastload.sources.imagenet import ImageNetValSource
-from fastload.sources.opening import open_source
+from fastload.sources.merged import MergedSource
+from fastload.sources.opening import Paths, given_paths, open_source
+from fastload.sources.stored import DatasetSource
+from fastload.sources.table import TableSource
+from fastload.sources.tar_shards import TarSource
 
-__all__ = ["ImageFolderSource", "ImageNetValSource", "Item", "Source", "open_source"]
+__all__ = [
+    "DatasetSource",
+    "ImageFolderSource",
+    "ImageNetValSource",
+    "Item",
+    "MergedSource",
+    "Paths",
+    "Source",
+    "TableSource",
+    "TarSource",
+    "given_paths",
+    "open_source",
+]

@@ -36,6 +36,7 @@ class Source(ABC):
         extras: Extensions of the further members that some entries have.
         rejected: Images that the source holds and that cannot become samples: (name, reason); they are accounted for
             as skipped.
+        in_order: Whether reading is slow in any order but this one.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Source(ABC):
     classes: tuple[str, ...]
     extras: tuple[str, ...] = ()
     rejected: Sequence[tuple[str, str]] = ()
+    in_order: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -29,7 +29,7 @@ class ImageFolderSource(Source):
         self._listing = list_images(self.path)
         self.classes = self._listing.classes
         self.rejected = [(name, "it lies beside the class folders and has no class") for name in self._listing.stray]
-        self._num_bytes = np.fromiter((_size(self._path(number)) for number in range(len(self))), np.int64, len(self))
+        self._num_bytes = np.fromiter((size_of(self._path(number)) for number in range(len(self))), np.int64, len(self))
 
     def __len__(self) -> int:
         return len(self._listing.names)
@@ -50,7 +50,8 @@ class ImageFolderSource(Source):
         return os.path.join(self.path, self._listing.names[number])
 
 
-def _size(path: str) -> int:
+def size_of(path: str) -> int:
+    """Size of a file in bytes; 0 where it cannot be told."""
     try:
         return os.stat(path).st_size
     except OSError:  # read says what is wrong with it

@@ -17,9 +17,9 @@ from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expan
 from fastload import Loader, open_dataset
 from fastload import transforms as T
 from fastload.adopt import index_shards
-from fastload.adopt.samples import IMAGE_SUFFIXES, split_name
 from fastload.dataset.indexing import write_seek_indexes
 from fastload.errors import ConfigError, DataError
+from fastload.sources.tar_samples import IMAGE_SUFFIXES, split_name
 
 WRITTEN = {"a.tar", "a.seek", "dataset.json", "index.arrow", "conversion.jsonl"}
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fastload.adopt.members import Member
-from fastload.convert.part import printable
+from fastload.dataset.listing import printable
 from fastload.errors import ConfigError, DataError
+from fastload.sources.tar_members import Member
 
 # webdataset.tariterators.base_plus_ext and skip_meta
 _NAME: Final = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")

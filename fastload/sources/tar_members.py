@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from fastload.dataset.reading import open_regular
+from fastload.dataset.reading import open_regular, read_range
 from fastload.errors import DataError
 
 _COMPRESSED: Final = {
@@ -43,6 +43,11 @@ class Member:
     offset: int
     size: int
     problem: str
+
+    @property
+    def shown(self) -> str:
+        """The end of its name, for messages."""
+        return repr(self.name[-80:])
 
 
 class TarScan:
@@ -133,3 +138,26 @@ def _damage_behind(file: _Headers, offset: int, size: int) -> str:
                 "neither tar nor WebDataset reads it: pack the files anew"
             )
     return ""
+
+
+def read_member(descriptor: int, member: Member, largest: int) -> bytes:
+    """The bytes of a member.
+
+    Raises:
+        DataError: It has more than ``largest`` bytes, or cannot be read whole.
+    """
+    if member.size > largest:
+        raise DataError(f"its member {member.shown} has {member.size:,} bytes, more than {largest:,}")
+    buffer = bytearray(member.size)
+    fill_from(descriptor, memoryview(buffer), member, 0)
+    return bytes(buffer)
+
+
+def fill_from(descriptor: int, view: memoryview, member: Member, begin: int) -> None:
+    """Fills ``view`` with the bytes of a member from its byte ``begin`` on; DataError if they are not all there."""
+    try:
+        done = read_range(descriptor, view, member.offset + begin)
+    except OSError as error:
+        raise DataError(f"its member {member.shown} cannot be read: {error.strerror}") from error
+    if done != len(view):
+        raise DataError(f"its member {member.shown} is cut off; somebody writes to the tar")

@@ -1,0 +1,83 @@
+"""A data set that is one already (converted shards, a .beton file) as a source of convert."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.dataset.base import Dataset
+from fastload.dataset.beton import BetonDataset
+from fastload.dataset.sharded import ShardedDataset
+from fastload.errors import DataError
+from fastload.sources.base import Item, Source
+from fastload.sources.columns import member_endings
+
+_MOST_CLASSES = 1_000_000
+
+
+class DatasetSource(Source):
+    """The samples of a data set in its order, their bytes compared with their checksums where it has them.
+
+    Samples keep their bytes, labels, further members and the name of where they came from first. What a .beton file
+    stores raw arrives as pixels (a PPM file) and is encoded anew in shards.
+
+    Args:
+        path: A folder with dataset.json, or a .beton file.
+        image, label: Fields of a .beton file (see BetonDataset); ``label="none"`` takes no labels.
+
+    Raises:
+        DataError: It is damaged, or its labels are no class numbers.
+        ConfigError: There is no such field, or a choice is needed among several.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, image: str | None = None, label: str | None = None) -> None:
+        self.path = os.fspath(path)
+        self._dataset: Dataset
+        if os.path.isdir(self.path):
+            self.kind = "data set"
+            self._dataset = ShardedDataset(self.path, verify="always")
+            extras = list(self._dataset.manifest.extras)
+        else:
+            self.kind = "beton"
+            self._dataset = BetonDataset(self.path, image=image, label=None if label == "none" else label)
+            extras = list(self._dataset.extra_names)
+        ids = np.arange(len(self._dataset))
+        labels = np.full(len(ids), -1, np.int64) if label == "none" else self._dataset.labels(ids)
+        if labels.size and not -1 <= labels.min() <= labels.max() < _MOST_CLASSES:
+            raise DataError(
+                f"its labels reach from {labels.min()} to {labels.max()}, which are no numbers of classes; choose "
+                "another field with label=NAME (--label NAME), or none with label='none'",
+                path=self.path,
+            )
+        self._labels = labels.astype(np.int32)
+        self.classes = () if label == "none" else self._dataset.classes
+        if not self.classes:
+            self.classes = tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
+        self._endings = member_endings(extras, self.path)
+        self.extras = tuple(self._endings.values())
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def labels(self) -> NDArray[np.int32]:
+        return self._labels
+
+    def num_bytes(self) -> NDArray[np.int64]:
+        ids = np.arange(len(self))
+        further = self._dataset.extra_bytes(ids) if isinstance(self._dataset, ShardedDataset) else 0
+        num_bytes: NDArray[np.int64] = self._dataset.num_bytes(ids) + further
+        return num_bytes
+
+    def name(self, number: int) -> str:
+        dataset = self._dataset
+        return dataset.source(number) if isinstance(dataset, ShardedDataset) else dataset.key(number)
+
+    def read(self, number: int) -> Item:
+        sample = self._dataset[number]
+        return Item(image=sample.image, extras={self._endings[name]: data for name, data in sample.extras.items()})
+
+    def digest(self) -> str:
+        return hashlib.sha256(f"{super().digest()} {self._dataset.fingerprint}".encode()).hexdigest()
