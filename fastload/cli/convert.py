@@ -17,7 +17,7 @@ def command(
             help="Folder with one folder of images per class, folder of images, ImageNet's val folder with its labels "
             "beside it (LOC_val_solution.csv or imagenet_2012_validation_synset_labels.txt), list of files with "
             "columns path and label (.csv, .tsv, .jsonl), WebDataset shards ('train-{000..099}.tar', '*.tar', or "
-            "their folder), data set of fastload, or x.beton. Several become one."
+            "their folder), Parquet files ('train-*.parquet'), data set of fastload, or x.beton. Several become one."
         ),
     ],
     dst: Annotated[

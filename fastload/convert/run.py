@@ -63,8 +63,9 @@ def convert(
     Args:
         src: Class folders of images, a folder of images without classes, ImageNet's flat validation folder with its
             file of labels (ImageNetValSource of fastload.sources), a list of files with labels (.csv, .tsv, .jsonl;
-            TableSource), WebDataset shards (.tar; TarSource), a data set of fastload or a .beton file (DatasetSource).
-            Patterns (``*.tar``, ``{000..099}``) are expanded; several, in a sequence, become one (MergedSource).
+            TableSource), WebDataset shards (.tar; TarSource), Parquet files (ParquetSource), a data set of fastload or
+            a .beton file (DatasetSource). Patterns (``*.tar``, ``{000..099}``) are expanded; several, in a sequence,
+            become one (MergedSource).
         dst: The folder to write; new, empty, or holding this conversion unfinished or finished. Or a file, x.beton.
         shard_size: Source bytes in one shard ("256MiB", "1GB", a number of bytes).
         workers: Threads that decode; None takes one for each core that this process may use.
@@ -122,6 +123,11 @@ def convert(
     for path in paths:
         _refuse_overlap(path, destination)
     source = open_source(paths, image=image, label=label)
+    if source.in_order and seed is not None:
+        raise ConfigError(
+            "rows of Parquet files can only be read in their order: convert them without seed, and what comes of it "
+            "with seed"
+        )
     job = _Conversion(source, options, destination, workers or available_processors(), strict, progress)
     try:
         if to_beton:

@@ -16,7 +16,7 @@ from fastload.errors import DataError
 # torchvision.datasets.folder.IMG_EXTENSIONS
 IMAGE_EXTENSIONS: Final = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
-_SPLITS: Final = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "eval"})
+SPLITS: Final = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "eval"})
 
 
 class PackedNames:
@@ -118,7 +118,7 @@ def _nothing_found(root: str) -> str:
 
 def _refuse_splits(root: str, classes: tuple[str, ...]) -> None:
     """ImageNet's root is not a data set of the classes "train" and "val"."""
-    if not all(name.lower() in _SPLITS for name in classes):
+    if not all(name.lower() in SPLITS for name in classes):
         return
     for name in classes:
         if _scan(os.path.join(root, name))[0]:

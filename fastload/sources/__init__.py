@@ -7,6 +7,7 @@ from fastload.sources.image_folder import ImageFolderSource
 from fastload.sources.imagenet import ImageNetValSource
 from fastload.sources.merged import MergedSource
 from fastload.sources.opening import Paths, given_paths, open_source
+from fastload.sources.parquet import ParquetSource
 from fastload.sources.stored import DatasetSource
 from fastload.sources.table import TableSource
 from fastload.sources.tar_shards import TarSource
@@ -17,6 +18,7 @@ __all__ = [
     "ImageNetValSource",
     "Item",
     "MergedSource",
+    "ParquetSource",
     "Paths",
     "Source",
     "TableSource",

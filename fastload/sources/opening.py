@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
+from fastload.dataset.listing import SPLITS
 from fastload.dataset.manifest import MANIFEST_NAME
 from fastload.errors import ConfigError, DataError
 from fastload.sources.base import Source
@@ -13,13 +14,16 @@ from fastload.sources.image_folder import ImageFolderSource
 from fastload.sources.imagenet import ImageNetValSource, find_validation_labels
 from fastload.sources.locate import expand
 from fastload.sources.merged import MergedSource
+from fastload.sources.parquet import ParquetSource
 from fastload.sources.stored import DatasetSource
 from fastload.sources.table import DELIMITERS, JSON_LINES, TableSource
 from fastload.sources.tar_shards import TarSource
 
 _FOLDER: Final = "folder"
 _STORED: Final = "stored"
-_SUFFIX_TABLES: Final = (*DELIMITERS, *JSON_LINES)
+_TABLES: Final = (*DELIMITERS, *JSON_LINES)
+# Files of which neighbours are one source.
+_SHARDED: Final = {".tar": TarSource, ".parquet": ParquetSource}
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -29,7 +33,7 @@ def open_source(paths: Paths, *, image: str | None = None, label: str | None = N
 
     Args:
         paths: A folder, a file or a pattern (``shards-{0000..0099}.tar``, ``*.csv``), or several of these, which
-            become one source in their order; neighbouring tars are one.
+            become one source in their order; neighbouring tars are one, and neighbouring Parquet files.
         image, label: Column, member or field with the image and with the label, where a source has a choice.
 
     Raises:
@@ -40,7 +44,7 @@ def open_source(paths: Paths, *, image: str | None = None, label: str | None = N
     for text in given_paths(paths):
         for path in expand(text, ""):
             kind, found = _kind(path)
-            if groups and kind == ".tar" and groups[-1][0] == kind:
+            if groups and kind in _SHARDED and groups[-1][0] == kind:
                 groups[-1][1].extend(found)
             else:
                 groups.append((kind, found))
@@ -60,19 +64,30 @@ def _kind(path: str) -> tuple[str, list[str]]:
     if os.path.isdir(path):
         if os.path.lexists(os.path.join(path, MANIFEST_NAME)):
             return _STORED, [path]
-        if _only_holds(path, ".tar"):
-            return ".tar", expand(path, ".tar")
+        for suffix in _SHARDED:
+            if _only_holds(path, suffix):
+                return suffix, _refuse_splits(path, expand(path, suffix))
         return _FOLDER, [path]
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".beton":
         return _STORED, [path]
-    if suffix in (".tar", *_SUFFIX_TABLES):
+    if suffix in (*_SHARDED, *_TABLES):
         return suffix, [path]
     raise DataError(
         "expected a folder of class folders with images, a list of files (.csv, .tsv, .jsonl), tar shards (.tar), "
-        "a data set of fastload or a .beton file; this is none of them",
+        "Parquet files, a data set of fastload or a .beton file; this is none of them",
         path=path,
     )
+
+
+def _refuse_splits(folder: str, paths: list[str]) -> list[str]:
+    """Gives files of one folder back; a folder with those of several splits is not one data set."""
+    found = dict.fromkeys(os.path.basename(path).split("-")[0] for path in paths)
+    splits = [name for name in found if name.lower() in SPLITS]
+    if len(splits) > 1:
+        choices = " or ".join(os.path.join(folder, f"{name}-*{os.path.splitext(paths[0])[1]}") for name in splits)
+        raise DataError(f"expected one split, but found {', '.join(splits)}; choose one: {choices}", path=folder)
+    return paths
 
 
 def _only_holds(folder: str, suffix: str) -> bool:
@@ -86,16 +101,16 @@ def _only_holds(folder: str, suffix: str) -> bool:
 
 
 def _open(kind: str, paths: list[str], image: str | None, label: str | None) -> Source:
-    if kind == ".tar":
-        return TarSource(paths, image=image, label=label)
+    if kind in _SHARDED:
+        return _SHARDED[kind](paths, image=image, label=label)
     path = paths[0]
-    if kind in _SUFFIX_TABLES:
+    if kind in _TABLES:
         return TableSource(path, image=image, label=label)
     if kind == _STORED and not os.path.isdir(path):
         return DatasetSource(path, image=image, label=label)
     if image is not None or label is not None:
         raise ConfigError(
-            f"{path} has its labels already; image and label choose columns of a list, members of foreign shards and "
+            f"{path} has its labels already; image and label choose columns of a table, members of foreign shards and "
             "fields of a .beton file"
         )
     if kind == _STORED:
