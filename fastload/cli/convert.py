@@ -34,6 +34,14 @@ def command(
     label: Annotated[
         str | None, typer.Option(help="The same for the label; json.FIELD looks into .json, none takes no labels.")
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Take this part of each class: 0:0.9 to train with, 0.9:1 (or 90%:100%) to validate."),
+    ] = None,
+    part_seed: Annotated[int, typer.Option(min=0, help="Draws the part; the same for parts that belong together.")] = 0,
+    classes: Annotated[
+        str | None, typer.Option(help="Take these classes only: cat,dog, or a text file with a name in each line.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Shuffle the order of the samples on disk.")] = None,
     max_side: Annotated[int | None, typer.Option(min=1, help="Reduce larger images to this side in pixels.")] = None,
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Encode anew at this JPEG quality.")] = None,
@@ -71,6 +79,9 @@ def command(
             workers=workers,
             image=image,
             label=label,
+            part=part,
+            part_seed=part_seed,
+            classes=classes,
             seed=seed,
             max_side=max_side,
             quality=quality,

@@ -28,6 +28,9 @@ class Options:
         raw: Whether pixels are stored in place of JPEG files; needs ``max_side``.
         dali_labels: Whether each sample has a member .lbl, the label as 8 bytes, which DALI can read.
         tiles: Whether JPEGs are rewritten without loss with restart tiles.
+        part: Where the part of each class that is converted begins and ends, as fractions; None for all of it.
+        part_seed: Draws the part.
+        classes: The classes that are converted; None for all, and for samples without one.
     """
 
     shard_size: int
@@ -37,10 +40,16 @@ class Options:
     raw: bool = False
     dali_labels: bool
     tiles: bool = False
+    part: tuple[float, float] | None = None
+    part_seed: int = 0
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _in_range("shard_size", self.shard_size, _SMALLEST_SHARD, 1 << 50)
         _in_range("seed", self.seed, 0, (1 << 64) - 1)
+        _in_range("part_seed", self.part_seed, 0, (1 << 64) - 1)
+        if self.part_seed and self.part is None:
+            raise ConfigError("part_seed draws a part: say which with part, such as 0:0.9")
         _in_range("max_side", self.max_side, 1, 65500)
         _in_range("quality", self.quality, 1, 100)
         if self.raw and self.max_side is None:
@@ -51,9 +60,11 @@ class Options:
     def to_json(self) -> dict[str, Any]:
         """The options as they stand in dataset.json; those that came later only where they are used."""
         options = asdict(self)
-        for name in ("raw", "tiles"):
+        for name in ("raw", "tiles", "part", "part_seed", "classes"):
             if not options[name]:
                 del options[name]
+            elif isinstance(options[name], tuple):  # as JSON has it
+                options[name] = list(options[name])
         return options
 
 

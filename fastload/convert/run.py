@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import PIL
@@ -15,6 +15,7 @@ from fastload.convert.options import Options, parse_size
 from fastload.convert.part import PartAccount
 from fastload.convert.production import Production, Progress, Target, strict_error
 from fastload.convert.publish import Shards, publish
+from fastload.convert.selection import Selection, parse_classes, parse_part
 from fastload.convert.summary import ConvertSummary, first_skipped, summarise, summarise_beton
 from fastload.convert.workspace import Workspace, describe_difference
 from fastload.dataset.indexing import write_seek_indexes
@@ -37,6 +38,9 @@ def convert(
     workers: int | None = None,
     image: str | None = None,
     label: str | None = None,
+    part: str | None = None,
+    part_seed: int = 0,
+    classes: str | Sequence[str] | None = None,
     seed: int | None = None,
     max_side: int | None = None,
     quality: int | None = None,
@@ -73,6 +77,11 @@ def convert(
             it usually is.
         label: Where the label is, in the same way (``"json.label"`` for a field of the member .json); ``"none"`` for
             no labels.
+        part: Takes this part of each class, which is shuffled for it: "0:0.9" and "0.9:1" (or "90%:100%") divide a
+            source into training and validation data, no sample in both and none left out.
+        part_seed: Draws the part; data sets that must not overlap take the same.
+        classes: Takes these classes only and numbers them anew, in the order of the source: names, or as one text
+            "cat,dog" or the path of a text file with a name in each line.
         seed: Shuffles the order in which samples are written; None keeps the order of the source.
         max_side: Reduces larger images to this longest side in pixels, by area, at quality 90 if ``quality`` is None.
         quality: Encodes every image anew at this JPEG quality, with the chroma sampling that it has.
@@ -116,6 +125,9 @@ def convert(
         raw=raw,
         dali_labels=dali_labels,
         tiles=tiles,
+        part=None if part is None else parse_part(part),
+        part_seed=part_seed,
+        classes=None if classes is None else parse_classes(classes),
     )
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ConfigError(f"workers must be a whole number of at least 1 or None, not {workers!r}")
@@ -128,6 +140,8 @@ def convert(
             "rows of Parquet files can only be read in their order: convert them without seed, and what comes of it "
             "with seed"
         )
+    if options.part is not None or options.classes is not None:
+        source = Selection(source, part=options.part, part_seed=options.part_seed, classes=options.classes)
     job = _Conversion(source, options, destination, workers or available_processors(), strict, progress)
     try:
         if to_beton:
