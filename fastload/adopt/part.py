@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +14,8 @@ from fastload.adopt.reading import Row
 from fastload.convert.part import ledger_line, part_path, write_durably
 from fastload.dataset.index import index_schema, map_batch, number_columns, write_index
 from fastload.dataset.listing import printable
-from fastload.errors import DataError
 from fastload.jpeg.seek_file import write_seek_file
-
-# Each suffix is three columns of the index.
-MOST_EXTRAS: Final = 64
+from fastload.sources.tar_samples import check_extras
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +104,6 @@ class ShardNotes:
             for i, name in enumerate(("offset", "size", "crc32")):
                 columns[f"{suffix}:{name}"] = [place[i] for place in places]
         return columns
-
-
-def check_extras(extras: Sequence[str], place: str) -> None:
-    """DataError if samples have more kinds of members than an index can hold."""
-    if len(extras) > MOST_EXTRAS:
-        raise DataError(
-            f"expected at most {MOST_EXTRAS} kinds of members beside image and label, got {len(extras)} ({extras[0]}, "
-            f"{extras[1]} ...); keys must not contain dots",
-            path=place,
-        )
 
 
 def read_account(folder: str, number: int) -> ShardAccount | None:

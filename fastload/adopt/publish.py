@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from fastload.adopt.part import ShardAccount, check_extras, read_columns
+from fastload.adopt.part import ShardAccount, read_columns
 from fastload.convert.part import part_path
 from fastload.convert.publish import move, write_ledger, write_manifest
 from fastload.convert.workspace import Workspace
 from fastload.dataset.manifest import LEDGER_NAME, Counts, Manifest, Shard
 from fastload.dataset.seek import seek_path
 from fastload.errors import DataError
+from fastload.sources.tar_samples import check_extras
 
 
 def publish(

@@ -26,7 +26,7 @@ _ENDING: Final = re.compile(r"[a-z0-9_+-][a-z0-9_.+-]{0,79}")
 # Class names become "0" to the largest where labels are numbers.
 _MOST_CLASSES: Final = 1_000_000
 # pandas writes whole numbers as 3.0 where others of the column are missing.
-_NUMBER: Final = re.compile(r"(0|[1-9][0-9]{0,17})(\.0+)?")
+_NUMBER: Final = re.compile(r"(-?[1-9][0-9]{0,17}|0)(\.0+)?")
 
 
 def choose_column(names: Sequence[str], wanted: str | None, usual: Sequence[str]) -> int | None:
@@ -76,13 +76,13 @@ class LabelColumn:
         self._first: list[str] = []
 
     def add(self, text: str | None, where: str) -> None:
-        """Appends the label of one entry; None or an empty text for none.
+        """Appends the label of one entry; None, an empty text or -1 for none.
 
         Raises:
             DataError: There are more than a million different ones.
         """
         text = (text or "").strip()
-        if not text:
+        if text in ("", "-1"):
             self._codes.append(-1)
             return
         code = self._code_of.setdefault(text, len(self._first))
@@ -103,21 +103,20 @@ class LabelColumn:
         different labels, sorted.
 
         Raises:
-            DataError: Labels are whole numbers of a million or more.
+            DataError: Labels are whole numbers, and one is negative, or a million or more.
         """
         texts = list(self._code_of)
         matches = [_NUMBER.fullmatch(text) for text in texts]
         classes: tuple[str, ...]
         if texts and all(matches):
             numbers = [int(match[1]) for match in matches if match]
-            largest = max(numbers)
-            if largest >= _MOST_CLASSES:
-                where = self._first[numbers.index(largest)]
-                raise DataError(
-                    f"{where}: expected a label from 0 to {_MOST_CLASSES - 1:,}, or names, got {largest}",
-                    path=self._place,
-                )
-            classes = tuple(map(str, range(largest + 1)))
+            for number, where in zip(numbers, self._first, strict=True):
+                if not 0 <= number < _MOST_CLASSES:
+                    raise DataError(
+                        f"{where}: expected a label from 0 to {_MOST_CLASSES - 1:,} (-1 for none) or names, got {number}",
+                        path=self._place,
+                    )
+            classes = tuple(map(str, range(max(numbers) + 1)))
         else:
             classes = tuple(sorted(texts))
             number_of = {name: number for number, name in enumerate(classes)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from fastload.dataset.reading import LARGEST_FILE, open_regular
 from fastload.errors import ConfigError, DataError
 from fastload.sources.base import Item, Source
 from fastload.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, LabelColumn, choose_column, member_endings
+from fastload.sources.image_folder import size_of
 from fastload.sources.parquet_rows import RowGroup, RowReader, describe, open_parquet
 
 _MOST_ROW_BYTES: Final = 1 << 30
@@ -172,7 +174,7 @@ class ParquetSource(Source):
         if not pa.types.is_integer(self._schema.field(self._label).type) or names is None:
             texts = LabelColumn(self.path)
             for number, value in enumerate(value for column in columns for value in column.to_pylist()):
-                texts.add(None if value == -1 else None if value is None else str(value), f"row {number:,}")
+                texts.add(None if value is None else str(value), f"row {number:,}")
             self._labels, self.classes = texts.finish()
             return
         labels = np.concatenate([column.fill_null(-1).to_numpy() for column in columns])
@@ -218,6 +220,10 @@ class ParquetSource(Source):
             if data is not None:
                 extras[ending] = data
         return Item(image=image, extras=extras)
+
+    def digest(self) -> str:
+        sizes = ",".join(str(size_of(path)) for path in self._paths)  # what lies in other columns has a part in it
+        return hashlib.sha256(f"{super().digest()} {sizes}".encode()).hexdigest()
 
     def _bytes_of(self, scalar: Any) -> bytes | None:
         if pa.types.is_struct(scalar.type):

@@ -45,7 +45,7 @@ class TableSource(Source):
     The first line of a .csv or .tsv file names the columns; every line of a .jsonl or .ndjson file is an object. The
     image's column is the first of IMAGE_COLUMNS that is there and holds a path, absolute or relative to the table's
     folder; the label's is the first of LABEL_COLUMNS. Labels are class numbers if all of them are whole numbers,
-    otherwise names of classes, which are numbered as they sort; an empty one is none. Further columns become the
+    otherwise names of classes, which are numbered as they sort; an empty one or -1 is none. Further columns become the
     member .json of each sample; of a CSV file, columns that hold nothing but numbers hold numbers there (null where
     they are empty), others texts.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ IMAGE_SUFFIXES: Final = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "pgm
 LABEL_SUFFIX: Final = "cls"
 # What class names become when there are none: "0" to the largest label.
 _MOST_CLASSES: Final = 1_000_000
+# Each suffix is three columns of the index.
+MOST_EXTRAS: Final = 64
 LARGEST_LABEL_MEMBER: Final = 1 << 20
 
 
@@ -154,3 +156,13 @@ def _field(data: bytes, path: list[str]) -> Any:
             raise DataError(f"its member .json has no field {'.'.join(path)!r}")
         value = value[name]
     return value
+
+
+def check_extras(extras: Sequence[str], place: str) -> None:
+    """DataError if samples have more kinds of members than an index can hold."""
+    if len(extras) > MOST_EXTRAS:
+        raise DataError(
+            f"expected at most {MOST_EXTRAS} kinds of members beside image and label, got {len(extras)} ({extras[0]}, "
+            f"{extras[1]} ...); keys must not contain dots",
+            path=place,
+        )

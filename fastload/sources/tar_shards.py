@@ -15,7 +15,7 @@ from fastload.errors import DataError
 from fastload.sources.base import Item, Source
 from fastload.sources.columns import member_endings
 from fastload.sources.tar_members import Member, TarScan, read_member
-from fastload.sources.tar_samples import LARGEST_LABEL_MEMBER, Choice, Group, group_members
+from fastload.sources.tar_samples import LARGEST_LABEL_MEMBER, Choice, Group, check_extras, group_members
 
 
 class TarSource(Source):
@@ -73,6 +73,7 @@ class TarSource(Source):
                     self._rejected.append((f"{shard}/{group.key}", error.reason))
         finally:
             os.close(descriptor)
+        check_extras(sorted(self._places.keys() - {""}), path)
         if scan.damage:
             self._rejected.append((shard, scan.damage))
 

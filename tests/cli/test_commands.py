@@ -74,6 +74,16 @@ def test_version_and_help_name_the_program():
     assert "train" in text
 
 
+def test_convert_takes_several_sources_and_a_part_of_them(photos, shards, tmp_path):
+    (tmp_path / "list.csv").write_text(f"where,kind\n{photos / 'dark' / '00.jpg'},grey\n")
+    options = ("--image", "where", "--label", "kind", "--json")
+    assert json.loads(run("convert", tmp_path / "list.csv", tmp_path / "list", *options).stdout)["classes"] == 1
+    options = ("--part", "0:50%", "--part-seed", "1", "--classes", "dark,grey", "--json")
+    summary = json.loads(run("convert", shards, shards, tmp_path / "list", tmp_path / "out", *options).stdout)
+    assert summary["classes"] == 2
+    assert 24 <= summary["written"] <= 25
+
+
 def test_convert_accounts_for_every_file_on_stdout_and_shows_progress_on_stderr(photos, tmp_path):
     done = run("convert", photos, tmp_path / "out", "--json")
     summary = json.loads(done.stdout)

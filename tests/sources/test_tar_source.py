@@ -141,6 +141,12 @@ def test_a_compressed_tar_and_a_strange_ending_are_clear_errors(tmp_path, pictur
         open_source(tmp_path / "c-{0..2}.tar")
 
 
+def test_keys_with_dots_are_told(tmp_path, pictures):
+    members = [(f"{number:03}.{end}", pictures[0]) for number in range(70) for end in ("jpg", f"{number}.bin")]
+    with pytest.raises(DataError, match="at most 64 kinds of members beside image and label, got 70"):
+        open_source(write_tar(tmp_path / "a.tar", members))
+
+
 def test_class_folders_beside_tars_stay_class_folders(tmp_path, pictures):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.jpg").write_bytes(pictures[0])
