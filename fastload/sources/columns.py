@@ -112,10 +112,8 @@ class LabelColumn:
             numbers = [int(match[1]) for match in matches if match]
             for number, where in zip(numbers, self._first, strict=True):
                 if not 0 <= number < _MOST_CLASSES:
-                    raise DataError(
-                        f"{where}: expected a label from 0 to {_MOST_CLASSES - 1:,} (-1 for none) or names, got {number}",
-                        path=self._place,
-                    )
+                    expected = f"expected a label from 0 to {_MOST_CLASSES - 1:,}, -1 for none, or names"
+                    raise DataError(f"{where}: {expected}; got {number}", path=self._place)
             classes = tuple(map(str, range(max(numbers) + 1)))
         else:
             classes = tuple(sorted(texts))

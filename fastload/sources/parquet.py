@@ -19,7 +19,7 @@ from fastload.errors import ConfigError, DataError
 from fastload.sources.base import Item, Source
 from fastload.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, LabelColumn, choose_column, member_endings
 from fastload.sources.image_folder import size_of
-from fastload.sources.parquet_rows import RowGroup, RowReader, describe, open_parquet
+from fastload.sources.parquet_rows import RowGroup, RowReader, damage_told, describe, open_parquet
 
 _MOST_ROW_BYTES: Final = 1 << 30
 
@@ -52,7 +52,8 @@ class ParquetSource(Source):
             os.close(open_regular(path)[0])
         self._paths = list(paths)
         first = open_parquet(paths[0])
-        self._schema = first.schema_arrow
+        with damage_told(paths[0], "its columns cannot be read"):
+            self._schema = first.schema_arrow
         self._features = _features(self._schema)
         self._image = self._choose_image(image)
         self._label = self._choose_label(label)
@@ -67,8 +68,7 @@ class ParquetSource(Source):
         self._groups: list[RowGroup] = []
         self._file_firsts: list[int] = []
         self._names: PackedNames | None = None
-        labels = self._read_tables()
-        self._number_labels(labels)
+        self._number_labels(self._read_tables())
         self._rows_of = RowReader(self._groups, self._leaves)
 
     def _choose_image(self, wanted: str | None) -> str:
@@ -117,45 +117,47 @@ class ParquetSource(Source):
     def _leaf(self, name: str) -> str:
         return f"{name}.bytes" if pa.types.is_struct(self._schema.field(name).type) else name
 
-    def _read_tables(self) -> list[pa.ChunkedArray]:
-        """Reads the footers, the labels and the paths of all files."""
+    def _read_tables(self) -> list[Any]:
+        """Reads the footers, the labels and the paths of all files; the labels of each."""
         kind = self._schema.field(self._image).type
         has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
         wanted = ([self._label] if self._label is not None else []) + ([f"{self._image}.path"] if has_path else [])
-        labels, names, first = [], [], 0
+        labels: list[Any] = []
+        names: list[str] = []
+        first = 0
         for path in self._paths:
-            file = open_parquet(path)
-            if not file.schema_arrow.equals(self._schema, check_metadata=False):
-                raise DataError(f"its columns differ from those of {self._paths[0]}; convert them apart", path=path)
-            if _features(file.schema_arrow) != self._features:
-                raise DataError(f"its classes differ from those of {self._paths[0]}; convert them apart", path=path)
             self._file_firsts.append(first)
-            begin = first
-            first = self._list_groups(path, file.metadata, first)
-            if not wanted:
-                continue
-            try:
+            with damage_told(path, "its columns cannot be read"):
+                file = open_parquet(path)
+                self._compare(path, file.schema_arrow)
+                first = self._list_groups(path, file.metadata, first)
+                if not wanted:
+                    continue
                 table = file.read(columns=wanted, use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise DataError(f"its columns cannot be read: {describe(error)}", path=path) from error
-            if table.num_rows != first - begin:
-                raise DataError(f"expected {first - begin:,} rows, got {table.num_rows:,}; restore the file", path=path)
-            if self._label is not None:
-                labels.append(table.column(self._label))
-            if has_path:
-                names += [(value or {}).get("path") or "" for value in table.column(self._image).to_pylist()]
+                if table.num_rows != first - self._file_firsts[-1]:
+                    raise DataError(f"its footer and its columns have different numbers of rows ({first:,})", path=path)
+                if self._label is not None:
+                    column = table.column(self._label)
+                    numbers = pa.types.is_integer(column.type)
+                    labels.append(column.cast(pa.int64()).fill_null(-1).to_numpy() if numbers else column.to_pylist())
+                if has_path:
+                    names += [(value or {}).get("path") or "" for value in table.column(self._image).to_pylist()]
         self._count = first
         self._names = PackedNames(names) if has_path else None
         return labels
 
+    def _compare(self, path: str, schema: Any) -> None:
+        if not schema.equals(self._schema, check_metadata=False):
+            raise DataError(f"its columns differ from those of {self._paths[0]}; convert them apart", path=path)
+        if _features(schema) != self._features:
+            raise DataError(f"its classes differ from those of {self._paths[0]}; convert them apart", path=path)
+
     def _list_groups(self, path: str, metadata: Any, first: int) -> int:
         """Notes the row groups of a file; the number of the row behind them."""
-        leaves = set(self._leaves)
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
-            columns = [group.column(i) for i in range(group.num_columns)]
-            size = sum(each.total_uncompressed_size for each in columns if each.path_in_schema in leaves)
-            row_bytes = min(max(size // max(group.num_rows, 1), 1), _MOST_ROW_BYTES)
+            # Of all columns: to ask for those of one ends the process where a footer is damaged (pyarrow 26.0).
+            row_bytes = min(max(group.total_byte_size // max(group.num_rows, 1), 1), _MOST_ROW_BYTES)
             if group.num_rows > 0:
                 self._groups.append(
                     RowGroup(path=path, number=number, first=first, rows=group.num_rows, row_bytes=row_bytes)
@@ -163,7 +165,7 @@ class ParquetSource(Source):
                 first += group.num_rows
         return first
 
-    def _number_labels(self, columns: list[pa.ChunkedArray]) -> None:
+    def _number_labels(self, columns: Sequence[Any]) -> None:
         self.rejected = []
         self._rows = np.arange(self._count)
         self._labels = np.full(self._count, -1, np.int32)
@@ -171,13 +173,13 @@ class ParquetSource(Source):
         if self._label is None or not columns:
             return
         names = self._features.get(self._label, {}).get("names")
-        if not pa.types.is_integer(self._schema.field(self._label).type) or names is None:
+        if not isinstance(columns[0], np.ndarray) or names is None:
             texts = LabelColumn(self.path)
-            for number, value in enumerate(value for column in columns for value in column.to_pylist()):
-                texts.add(None if value is None else str(value), f"row {number:,}")
+            for number, value in enumerate(value for column in columns for value in column):
+                texts.add(None if value is None else str(value), self._place(number))
             self._labels, self.classes = texts.finish()
             return
-        labels = np.concatenate([column.fill_null(-1).to_numpy() for column in columns])
+        labels = np.concatenate(columns)
         self.classes = tuple(names)
         wrong = (labels < -1) | (labels >= len(names))
         self.rejected = [

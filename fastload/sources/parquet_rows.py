@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastload.errors import DataError
+from fastload.errors import DataError, FastloadError
 
 _BLOCK_BYTES: Final = 8 << 20
 _MOST_BLOCK_ROWS: Final = 256
@@ -44,11 +45,20 @@ def open_parquet(path: str) -> pq.ParquetFile:
     Raises:
         DataError: It cannot be read, or is no Parquet file.
     """
-    try:
+    with damage_told(path, "the file is no Parquet file that can be read"):
         # Buffered: a column of a row group is read in pieces, not whole.
         return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"the file is no Parquet file that can be read: {describe(error)}", path=path) from error
+
+
+@contextlib.contextmanager
+def damage_told(path: str, what: str) -> Iterator[None]:
+    """Makes a DataError of what Arrow raises (of names that are no UTF-8, a ValueError)."""
+    try:
+        yield
+    except FastloadError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError) as error:
+        raise DataError(f"{what}: {describe(error)}", path=path) from error
 
 
 class RowReader:
@@ -106,7 +116,7 @@ class RowReader:
                 if number < self._next:
                     self._current = which
                     return first, batch
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, LookupError) as error:
             reason = f"row group {group.number} is damaged: {describe(error)}"
         found = self._next - group.first
         reason = reason or f"row group {group.number} should have {group.rows:,} rows, and ends after {found:,}"

@@ -214,18 +214,22 @@ def test_damage_in_the_middle_costs_the_rest_of_a_row_group_and_is_named(tmp_pat
     assert all("row group 1 " in reason for _, reason in summary.skips)
 
 
+@pytest.fixture
+def intact(tmp_path, pictures):
+    return hugging_face(tmp_path / "a.parquet", rows_of(pictures))
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
-def test_any_damage_is_an_error_of_ours(tmp_path, pictures, changes):
-    path = tmp_path / "a.parquet"
-    if not path.exists():
-        hugging_face(path, rows_of(pictures))
-    data = bytearray(path.read_bytes())
+@given(st.lists(st.tuples(st.floats(0, 1) | st.floats(0.8, 1), st.integers(0, 255)), min_size=1, max_size=8))
+def test_any_damage_is_an_error_of_ours(intact, changes):
+    """Half of the changes are to the footer, where pyarrow can end the process."""
+    data = bytearray(intact.read_bytes())
     for place, value in changes:
         data[int(place * (len(data) - 1))] = value
-    (tmp_path / "b.parquet").write_bytes(data)
+    damaged = intact.with_name("b.parquet")
+    damaged.write_bytes(data)
     try:
-        source = open_source(tmp_path / "b.parquet")
+        source = open_source(damaged)
     except (DataError, ConfigError):
         return
     assert isinstance(source, ParquetSource)

@@ -141,7 +141,10 @@ def test_absolute_paths_and_files_that_are_missing_are_accounted_for(folder, tmp
         ("path;label\na.jpg;1\n", "line 1 must name a column"),
         ("", "line 1 must name a column"),
         ("path,label\n", "expected a line for each image"),
-        ("path,label\na.jpg,1000000\n", "line 2: expected a label from 0 to 999,999 .* or names, got 1000000"),
+        (
+            "path,label\na.jpg,1000000\n",
+            "line 2: expected a label from 0 to 999,999, -1 for none, or names; got 1000000",
+        ),
         ("path,label\na.jpg,3\nb.jpg,-1\nc.jpg,-7\n", "line 4: expected a label from 0 .* got -7"),
         ("path,label\na.jpg,\udcff\n", "line 2 is no UTF-8"),
         (f"path,label\na.jpg,{'x' * 200_000}\n", "line 2 is no line of a table: field larger"),
