@@ -35,8 +35,8 @@ class ParquetSource(Source):
     Args:
         paths: The files, in order; all with the same columns.
         image: Name of the image's column; None takes the only one that can be, or of several the usual one.
-        label: Name of the label's column; None takes Hugging Face's only ClassLabel, else one of LABEL_COLUMNS;
-            "none" takes no labels.
+        label: Name of the label's column; None takes Hugging Face's only ClassLabel, else the first of
+            LABEL_COLUMNS that is there; "none" takes no labels.
 
     Raises:
         DataError: A file is damaged, or differs in its columns.
@@ -102,6 +102,10 @@ class ParquetSource(Source):
         if wanted is None and len(marked) == 1:
             return marked[0]
         number = choose_column(names, wanted, LABEL_COLUMNS)
+        if number is None and marked:
+            raise ConfigError(
+                f"several columns are labels ({', '.join(marked)}); choose one with label=NAME (--label NAME)"
+            )
         if number is None:
             return None
         kind = self._schema.field(names[number]).type

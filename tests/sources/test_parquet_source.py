@@ -157,6 +157,21 @@ def test_several_columns_of_images(tmp_path, pictures):
     assert source.read(1).extras == {"left": pictures[1]}
 
 
+def test_two_kinds_of_labels_are_a_choice(tmp_path, pictures):
+    """As cifar100 has them."""
+    names = {"fine_label": ["a", "b", "c"], "coarse_label": ["x", "y"]}
+    features = {name: {"names": classes, "_type": "ClassLabel"} for name, classes in names.items()}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"img": {"_type": "Image"}, **features}}})}
+    columns = {"img": [{"bytes": pictures[0], "path": None}], "fine_label": [2], "coarse_label": [1]}
+    kinds = [("img", IMAGE), ("fine_label", pa.int64()), ("coarse_label", pa.uint8())]
+    pq.write_table(pa.table(columns, pa.schema(kinds, metadata)), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"several columns are labels \(fine_label, coarse_label\)"):
+        open_source(tmp_path / "a.parquet")
+    source = open_source(tmp_path / "a.parquet", label="coarse_label")
+    assert (source.classes, source.labels().tolist()) == (("x", "y"), [1])
+    assert json.loads(source.read(0).extras["json"]) == {"fine_label": 2}
+
+
 def test_rows_that_are_no_samples_are_accounted_for(tmp_path, pictures):
     rows = rows_of(pictures[:6])
     rows[1]["label"] = 7
