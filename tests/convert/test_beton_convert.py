@@ -189,7 +189,7 @@ class Described(Source):
 
 def test_further_members_become_fields(photos, tmp_path, monkeypatch):
     images = [(photos / "cat" / name).read_bytes() for name in ("00.jpg", "03.jpg")]
-    monkeypatch.setattr(convert_run, "open_source", lambda _: Described(images))
+    monkeypatch.setattr(convert_run, "open_source", lambda _, **options: Described(images))
     convert("nowhere", tmp_path / "out.beton")
     fields = [*FIELDS, ("json", JSON, b""), ("mask.png", BYTES, b"")]
     samples = [
@@ -208,7 +208,7 @@ def test_a_sample_larger_than_a_page_is_skipped_by_name(photos, tmp_path, monkey
     monkeypatch.setattr(Described, "extras", ())
     monkeypatch.setattr(Described, "num_bytes", lambda self: np.zeros(2, np.int64))
     monkeypatch.setattr("fastload.convert.beton._PAGE_BYTES", 1 << 12)
-    monkeypatch.setattr(convert_run, "open_source", lambda _: Described(images))
+    monkeypatch.setattr(convert_run, "open_source", lambda _, **options: Described(images))
     with pytest.raises(DataError, match="do not fit into a page of 4,096"):
         convert("nowhere", tmp_path / "out.beton")
     monkeypatch.setattr(Described, "num_bytes", lambda self: np.array([len(image) for image in self.images]))

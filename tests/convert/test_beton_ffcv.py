@@ -125,7 +125,7 @@ def test_ffcv_reads_photographs_and_skipped_ones_leave_no_gap(photos, tmp_path):
 def test_ffcv_reads_json(photos, tmp_path, monkeypatch):
     images = [(photos / "cat" / name).read_bytes() for name in ("00.jpg", "03.jpg")]
     monkeypatch.setattr(Described, "extras", ("json",))
-    monkeypatch.setattr(convert_run, "open_source", lambda _: Described(images))
+    monkeypatch.setattr(convert_run, "open_source", lambda _, **options: Described(images))
     convert("nowhere", tmp_path / "out.beton")
     ffcv("read", str(tmp_path / "out.beton"), str(tmp_path / "read.npz"), 32, True, ["json"])
     with np.load(tmp_path / "read.npz") as found:
