@@ -42,11 +42,13 @@ class MissingExtraError(FastloadError, ImportError):
         package: What is missing, as it is imported.
         extra: The extra of fastload that brings it.
         purpose: What it is needed for.
+        install: What to pass to ``pip install`` where that is not simply the extra.
     """
 
-    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, *, extra: str, purpose: str, install: str | None = None) -> None:
         self.package = package
         self.extra = extra
         super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed: run pip install 'fastload[{extra}]'"
+            f"{purpose} needs the package {package!r}, which is not installed: run pip install "
+            f"{install or repr(f'fastload[{extra}]')}"
         )

@@ -172,9 +172,14 @@ def test_what_dali_has_not_is_said_at_once():
         DaliEngine(dataset, make_output(interpolation="bicubic", antialias=False))
 
 
-def test_a_missing_dali_is_named_with_the_command_that_brings_it(monkeypatch):
+@pytest.mark.parametrize(
+    ("cuda", "wanted"),
+    [("13.2", r"'fastload\[dali\]'"), ("12.8", "nvidia-dali-cuda120"), (None, r"'fastload\[dali\]'")],
+)
+def test_a_missing_dali_is_named_with_the_command_that_brings_it(monkeypatch, cuda, wanted):
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastload\[dali\]'"):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    with pytest.raises(MissingExtraError, match=f"pip install {wanted}$"):
         DaliEngine(MemoryDataset([jpeg(PHOTO)]), make_output())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fastload.augment.parameters import Output
@@ -44,7 +45,9 @@ def import_dali() -> Any:
         import nvidia.dali.fn
         import nvidia.dali.types
     except ImportError as error:
-        raise MissingExtraError("nvidia.dali", extra="dali", purpose='engine="dali"') from error
+        # The extra brings the wheel for CUDA 13; DALI has another one for CUDA 12, which torch says is in use here.
+        install = "nvidia-dali-cuda120" if (torch.version.cuda or "").startswith("12.") else None
+        raise MissingExtraError("nvidia.dali", extra="dali", purpose='engine="dali"', install=install) from error
     return nvidia.dali
 
 
