@@ -28,6 +28,9 @@ def histogram(title: str, values: Distribution, noun: str = "image") -> str:
 
     It scales with its box; text is 11 pixels at 340.
     """
+    if values.minimum == values.maximum:
+        all_of_them = f"{quantity(values.median, values.unit)} in {count(values.images, noun)}"
+        return f'<p class="same">{escape(all_of_them)}<small>all the same</small></p>'
     low, high = values.edges[0], values.edges[-1]
     most = max(values.counts)
     across = _Axis(low, high, _LEFT, _WIDTH - _RIGHT)
@@ -83,9 +86,9 @@ def bars(rows: Sequence[tuple[str, int]], whole: int | None = None, *, most: int
     items = []
     for name, number in rows:
         share = f" <small>{percent(number / whole)}</small>" if whole else ""
+        width = f'<span style="width:{100 * number / longest:.2f}%"></span>' if number else ""
         items.append(
-            f'<li><span class="name">{escape(name)}</span><span class="track" aria-hidden="true">'
-            f'<span style="width:{100 * number / longest:.2f}%"></span></span>'
+            f'<li><span class="name">{escape(name)}</span><span class="track" aria-hidden="true">{width}</span>'
             f'<span class="value">{number:,}{share}</span></li>'
         )
     return f'<ul class="bars">{"".join(items)}</ul>'
@@ -108,8 +111,8 @@ class _Axis:
 
 
 def _grid(down: _Axis, most: int) -> list[str]:
-    """Lines at about three round numbers of images."""
-    step = max(round_step(most / 3), 1.0)
+    """Lines at about four round numbers of images."""
+    step = max(round_step(most / 4), 1.0)
     lines = []
     for number in range(int(most // step) + 1):
         y = down(number * step)
@@ -128,7 +131,13 @@ def _ticks(across: _Axis, unit: str) -> list[str]:
     texts = []
     for place, value in enumerate(values):
         last = place == len(values) - 1
-        text = size(value) if unit == "bytes" else digits(value) + (f" {unit}" if last and unit else "")
+        text = (
+            "0"
+            if not value
+            else size(value)
+            if unit == "bytes"
+            else digits(value) + (f" {unit}" if last and unit else "")
+        )
         x = across(value)
         anchor = "end" if x > _WIDTH - 2 * _RIGHT else "middle"
         x = min(x, _WIDTH - 2.0)

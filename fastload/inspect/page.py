@@ -153,7 +153,8 @@ def _samples(found: Inspection, samples: Sequence[Picture]) -> str:
             f'<figure>{_image(picture.image, alt)}<figcaption><strong class="clamp">{escape(title)}</strong>'
             f"{key}{escape(form)}</figcaption></figure>"
         )
-    sentence = f"{len(samples):,} of {found.samples:,}, drawn at random over the classes (seed {found.seed})."
+    how = "at random" if found.classes is None else "at random over the classes"
+    sentence = f"{len(samples):,} of {found.samples:,}, drawn {how} (seed {found.seed})."
     return _section("Samples", escape(sentence), f'<div class="sheet">{"".join(figures)}</div>')
 
 
@@ -224,13 +225,10 @@ def _objects(found: Inspection) -> str:
     objects = found.objects
     if objects is None:
         return ""
-    rows = {
-        "annotated": f"{count(objects.annotated, 'image')} of {objects.images:,}",
-        "boxes": f"{objects.boxes:,}",
-        "visible keypoints": f"{objects.keypoints:,}",
-        "masks": f"{objects.masks:,}",
-    }
-    cards = [_card("Annotations", _facts({name: text for name, text in rows.items() if text != "0"}))]
+    numbers = ((objects.boxes, "box"), (objects.keypoints, "visible keypoint"), (objects.masks, "mask"))
+    found_there = ", ".join(count(number, noun) for number, noun in numbers if number)
+    sentence = f"{_examined(found)}: {found_there} in {count(objects.annotated, 'image')}."
+    cards = []
     for title, values in (
         ("Boxes in an image", objects.per_image),
         ("Size of a box, as a square's side", objects.side),
@@ -244,7 +242,7 @@ def _objects(found: Inspection) -> str:
             f"<details><summary>{len(rest):,} more</summary>{bars(rest, most=ordered[0][1])}</details>" if rest else ""
         )
         cards.append(_card("Boxes by class", bars(ordered[: _MOST_BARS // 2]) + more))
-    return _section("Objects", escape(f"{_examined(found)}."), f'<div class="grid">{"".join(cards)}</div>')
+    return _section("Objects", escape(sentence), f'<div class="grid">{"".join(cards)}</div>')
 
 
 def _sizes(found: Inspection) -> str:
