@@ -128,7 +128,7 @@ def index_shards(
                 )
             workspace.begin(conversion | {"digest": digest(paths)}, alone=False)
             warm_up_indexer()
-            run = _Run(workspace, paths, choice, workers or available_processors(), strict, progress)
+            run = Survey(workspace, paths, choice, workers or available_processors(), strict, progress)
             try:
                 accounts = run.accounts()
             except FastloadError:  # would come again: nothing to continue
@@ -158,7 +158,7 @@ def index_shards(
     )
 
 
-class _Run:
+class Survey:
     """One run over the shards that are not yet done."""
 
     def __init__(

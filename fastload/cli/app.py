@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fastload import __version__
-from fastload.cli import bench, convert, demo, index, inspect, train
+from fastload.cli import bench, convert, demo, index, inspect, train, verify
 from fastload.errors import FastloadError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command(name="convert")(convert.command)
 app.command(name="index")(index.command)
 app.command(name="inspect")(inspect.command)
+app.command(name="verify")(verify.command)
 app.command(name="train")(train.command)
 app.command(name="bench")(bench.command)
 app.command(name="demo")(demo.command)

@@ -120,7 +120,7 @@ def write_manifest(
         schema=schema,
         classes=tuple(classes),
         samples=counts.written,
-        fingerprint=_fingerprint(classes, schema, columns, extras),
+        fingerprint=fingerprint_of(classes, schema, columns, extras),
         index=index,
         shards=tuple(shards),
         extras=tuple(extras),
@@ -189,7 +189,7 @@ def write_ledger(workspace: Workspace, first: Sequence[str], num_parts: int, pat
     os.replace(temporary, path)
 
 
-def _fingerprint(
+def fingerprint_of(
     classes: Sequence[str], schema: Mapping[str, str], columns: Mapping[str, Any], extras: Sequence[str]
 ) -> str:
     """Digest of the samples, their order and their bytes (by size and crc32); where they lie does not enter."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fastload.dataset.reading import open_regular
 from fastload.errors import DataError
 
 MANIFEST_NAME: Final = "dataset.json"
@@ -121,12 +122,14 @@ def read_manifest(folder: str) -> Manifest:
     """
     path = os.path.join(folder, MANIFEST_NAME)
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"the manifest of the data set cannot be read: {error.strerror}", path=path) from error
-    if len(data) > _MAX_BYTES:
-        raise DataError("expected a manifest of less than 256 MiB; this is not a dataset.json of fastload", path=path)
+        descriptor, size = open_regular(path)
+        with open(descriptor, "rb") as file:
+            if size > _MAX_BYTES:
+                raise DataError("expected less than 256 MiB; this is not a dataset.json of fastload")
+            data = file.read(size)  # not one byte more: read allocates what it is asked for
+    except (OSError, DataError) as error:
+        reason = error.reason if isinstance(error, DataError) else error.strerror
+        raise DataError(f"the manifest of the data set cannot be read: {reason}", path=path) from error
     _check_version(data, path)
     try:
         return Manifest.model_validate_json(data)

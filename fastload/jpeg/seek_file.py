@@ -87,6 +87,11 @@ def write_seek_file(path: str, indexes: Iterable[bytes], crcs: Iterable[int]) ->
     return position
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe of this name must not hang the reader; its size, 0, is then refused."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 class SeekFile:
     """A shard's seek indexes, memory-mapped. Safe to use from several threads at once.
 
@@ -111,7 +116,7 @@ class SeekFile:
 
     def __init__(self, path: str, crcs: NDArray[np.uint32] | None) -> None:
         self.path = path
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             size = os.fstat(file.fileno()).st_size
             if size < HEADER_BYTES:
                 raise DataError(f"expected a seek file of at least {HEADER_BYTES} bytes, got {size}", path=path)
@@ -152,6 +157,11 @@ class SeekFile:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def stored(self, sample: int) -> bytes | None:
+        """The index of one sample as it is stored, whatever image it was made of; None if it is damaged."""
+        index = self._slice(sample).tobytes()
+        return index if zlib.crc32(index) == self._crcs[sample] else None
 
     def find(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where in ``data`` the index of each sample begins and how many bytes it has; 0 bytes where there is none.

@@ -13,10 +13,11 @@ from fastload.errors import DataError
 
 _COMPRESSED: Final = {
     b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
     b"\x28\xb5\x2f\xfd": "zstandard",
     b"\x04\x22\x4d\x18": "lz4",
+    # With the mark of the first block: a tar may well begin with the name BZhang/1.jpg.
+    **{b"BZh%d1AY&SY" % level: "bzip2" for level in range(1, 10)},
 }
 _KINDS: Final = {
     tarfile.SYMTYPE: "a symbolic link",
@@ -76,7 +77,7 @@ class TarScan:
     def __iter__(self) -> Iterator[Member]:
         descriptor, size = open_regular(self.path)
         with _Headers(descriptor) as file:
-            head = file.read(6)
+            head = file.read(10)
             file.seek(0)
             for magic, name in _COMPRESSED.items():
                 if head.startswith(magic):

@@ -240,6 +240,12 @@ def test_compressed_tars_are_one_clear_error(shards, program, name):
     assert sorted(path.name for path in shards.iterdir()) == [f"train-000{n}.tar" for n in range(3)]
 
 
+def test_a_name_that_begins_like_a_compressed_file(tools, tmp_path):
+    tools.write_tar(tmp_path / "a.tar", [("BZhang.jpg", tools.picture(1)), ("BZhang.cls", b"1")])
+    index_shards(tmp_path)
+    assert set(by_fastload(tmp_path)) == {"BZhang"}
+
+
 def test_mutated_tars_never_do_harm(tools, tmp_path):
     """Headers with wild bytes: an error of ours, or a data set whose every sample can be read."""
     members = [

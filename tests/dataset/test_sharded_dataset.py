@@ -5,15 +5,20 @@ import itertools
 import json
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 import threading
+import tracemalloc
 import zlib
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from fastload.dataset import ShardedDataset, open_dataset
+from fastload.dataset.index import index_schema
 from fastload.errors import ConfigError, DataError
 
 
@@ -245,7 +250,6 @@ def rewrite_index(folder, data):
     ],
 )
 def test_rows_that_point_outside_are_refused_when_they_are_used(converted, column, value):
-    import pyarrow as pa
 
     with pa.ipc.open_file(converted / "index.arrow") as reader:
         batch = reader.get_batch(0)
@@ -289,6 +293,55 @@ def test_no_damaged_index_gets_past_the_checks(converted):
             refused += 1
     assert opened > 50
     assert refused > 50
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_an_index_that_would_unpack_to_more_is_refused_before_it_does(converted, codec):
+    """A find of the fuzzer's author: 5 KB of compressed columns allocated 96 MB before the rows were counted."""
+    schema = index_schema([])
+    texts = pa.array([""] * 1_000_000, pa.large_string())
+    zeros = np.zeros(1_000_000)
+    columns = [texts if pa.types.is_large_string(field.type) else pa.array(zeros, field.type) for field in schema]
+    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
+        writer.write_batch(batch)
+    rewrite_index(converted, sink.getvalue())
+    with pytest.raises(DataError, match="expected an Arrow file with the columns"):
+        open_dataset(converted)
+    # In a process of its own, where nothing else has raised the high-water mark.
+    program = """if True:
+        import contextlib, sys
+        import pyarrow as pa
+        from fastload.dataset import open_dataset
+        from fastload.errors import DataError
+        with contextlib.suppress(DataError):
+            open_dataset(sys.argv[1])
+        print(pa.default_memory_pool().max_memory())
+    """
+    done = subprocess.run([sys.executable, "-c", program, converted], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1 << 20
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "shard-000000.seek"])
+def test_a_pipe_in_place_of_a_file_does_not_hang(converted, name):
+    (converted / name).unlink()
+    os.mkfifo(converted / name)
+    if name == "dataset.json":
+        with pytest.raises(DataError, match="a pipe"):
+            open_dataset(converted)
+    else:
+        with open_dataset(converted) as dataset:
+            assert dataset.seek_index(0).size == 0
+            assert dataset[0].image
+
+
+def test_opening_allocates_no_more_than_the_manifest_has(converted):
+    tracemalloc.start()
+    open_dataset(converted).close()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20  # reading up to a limit of 256 MiB allocated as much
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "empty", "text"])
