@@ -45,10 +45,15 @@ def _note(text: str) -> Finding:
 
 
 def _damage(inspection: Inspection) -> list[Finding]:
-    if not inspection.num_unreadable:
-        return []
-    share = f"{count(inspection.num_unreadable)} of {count(inspection.examined)} examined images cannot be read"
-    return [_problem(f"{share}: a Loader stops at them, or replaces them with on_error=skip.")]
+    found = []
+    if inspection.skipped:
+        found.append(
+            _problem(f"Images that the conversion skipped: {count(inspection.skipped)}; conversion.jsonl says why.")
+        )
+    if inspection.num_unreadable:
+        share = f"{count(inspection.num_unreadable)} of {count(inspection.examined)} examined images cannot be read"
+        found.append(_problem(f"{share}: a Loader stops at them, or replaces them with on_error=skip."))
+    return found
 
 
 def _copies(inspection: Inspection) -> list[Finding]:

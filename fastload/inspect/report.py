@@ -143,6 +143,7 @@ class Inspection:
         num_bytes: Bytes of all images; an estimate from the sample unless ``bytes_exact``.
         schema: Type of each field.
         origin: How it was made, where it says so: name and value.
+        skipped: Images that the conversion could not read.
         classes: Balance; None where no sample has a label.
         examined, seed: Images that were read, and the seed that chose them.
         unreadable: Key and reason of those among them that cannot be read, at most 100; ``num_unreadable`` of all.
@@ -159,6 +160,7 @@ class Inspection:
     bytes_exact: bool
     schema: Mapping[str, str]
     origin: Mapping[str, str]
+    skipped: int
     classes: ClassBalance | None
     examined: int
     seed: int

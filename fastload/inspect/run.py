@@ -101,6 +101,7 @@ def inspect_dataset(
             bytes_exact=bytes_exact,
             schema=_schema(dataset),
             origin=_origin(dataset),
+            skipped=dataset.manifest.counts.skipped if isinstance(dataset, ShardedDataset) else 0,
             classes=_classes(dataset),
             examined=len(ids),
             seed=seed,

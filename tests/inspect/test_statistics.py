@@ -147,6 +147,10 @@ def test_damaged_files_are_listed_and_not_counted(zoo, tmp_path):
     assert {key for key, _ in found.unreadable} == {"a 444/broken.jpg", "a 444/empty.jpg"}
     assert found.distributions["width"].images == 23
     assert any("cannot be read" in finding.text for finding in found.findings)
+    convert(folder, tmp_path / "shards")
+    after = inspect_dataset(tmp_path / "shards")
+    assert (after.samples, after.skipped, after.num_unreadable) == (23, 2, 0)
+    assert any("skipped: 2" in finding.text for finding in after.findings)
 
 
 def test_nothing_there_is_one_sentence(tmp_path):
