@@ -17,10 +17,10 @@ from fastload.convert.publish import fingerprint_of
 from fastload.convert.workspace import Workspace
 from fastload.dataset.index import IndexTable, crc32_of_file, index_schema, map_batch, read_index, write_index
 from fastload.dataset.indexing import write_seek_indexes
-from fastload.dataset.manifest import MANIFEST_NAME, Index, Manifest, Shard, dump_manifest, read_manifest
+from fastload.dataset.manifest import LEDGER_NAME, MANIFEST_NAME, Index, Manifest, Shard, dump_manifest, read_manifest
 from fastload.dataset.seek import seek_path
 from fastload.errors import DataError
-from fastload.verify.ledger import extend_ledger
+from fastload.verify.ledger import extend_ledger, mend_ledger
 from fastload.verify.rebuild import rebuild_columns
 from fastload.verify.report import Finding, Repair
 from fastload.verify.restore import ShardRestorer
@@ -52,6 +52,7 @@ def repair_shards(path: str, findings: Sequence[Finding], source: str | None, wo
             elif any(finding.kind == "index" for finding in findings):
                 job.rebuild_index()
             else:
+                job.mend_ledger()
                 job.mend_shards()
         finally:
             workspace.remove()
@@ -110,6 +111,11 @@ class _Job:
             reason += "; the names of the files that samples were made of are lost with the old one"
         self.repairs.append(Repair(file=old, action="rebuilt", reason=reason))
         self._publish(manifest, manifest.model_copy(update={"index": index}), [_line(old, "rebuilt", reason)])
+
+    def mend_ledger(self) -> None:
+        """conversion.jsonl without the lines that cannot be read."""
+        if any(finding.kind == "ledger" for finding in self._findings):
+            self._rebuilt(LEDGER_NAME, mend_ledger(self._path))
 
     def mend_shards(self) -> None:
         """Restores and drops samples; then .idx and .seek."""

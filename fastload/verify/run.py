@@ -32,7 +32,8 @@ def verify(
     Of shards: dataset.json, index.arrow, sizes and crc32 of the tars, their headers and labels against the index, the
     crc32 and the decoding of every image, its size in pixels, the crc32 of further members, .idx, and the seek indexes
     against the images. Of image folders and .beton files, which have no checksums: that every sample can be read and
-    decoded. Memory is bounded whatever the sizes of files; nothing is written without ``repair``.
+    decoded. Memory is bounded whatever the sizes of files; nothing is written without ``repair``. A photograph of
+    ImageNet's (113 KB) takes 0.85 ms of processor time (2,000 of them, median of four runs).
 
     ``repair`` does, for shards, and enters what it did into conversion.jsonl:
 
@@ -40,7 +41,7 @@ def verify(
     - a shard of which convert wrote the headers gets them back, and the bytes of damaged or missing samples from
       ``source``; its crc32 proves it;
     - samples that stay damaged are dropped from the index (the tar keeps them); the fingerprint changes;
-    - .idx and .seek files are rebuilt.
+    - .idx and .seek files are rebuilt, and conversion.jsonl keeps the lines that can be read.
 
     A repair that is killed at any moment leaves the data set as it was or repaired, and can be run again.
 

@@ -266,6 +266,20 @@ def test_sidecars_are_rebuilt_with_equal_bytes(converted):
     assert contents(converted) == expected
 
 
+@pytest.mark.parametrize("damage", ["missing", "line", "gone"])
+def test_the_ledger_keeps_what_can_be_read(converted, damage):
+    path = converted / "conversion.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(lines[0] + (b'{"key": "00' if damage == "line" else b""))
+    assert repair(converted) == [("rebuilt", "conversion.jsonl", None)]
+    left = path.read_bytes().splitlines(keepends=True)
+    assert left[:-1] == ([] if damage == "missing" else lines[:1])
+    assert json.loads(left[-1])["action"] == "incomplete"
+
+
 def test_a_row_of_the_index_that_is_wrong_is_dropped(converted):
     whole = samples_of(converted)
     change_index(converted, "label", 5, 99)
