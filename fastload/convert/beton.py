@@ -110,6 +110,7 @@ class BetonFile:
         notes = Notes(
             size=size,
             classes=tuple(printable(name) for name in self._source.classes),
+            fields=dict(self._source.fields),
             counts=count(self._source, accounts),
             conversion=dict(conversion),
         )

@@ -7,13 +7,14 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fastload.convert.fitting import fit_members
 from fastload.convert.options import Options
 from fastload.convert.part import PartAccount
 from fastload.convert.pipeline import in_order
@@ -194,6 +195,7 @@ class Production:
                 tiles=self._options.tiles,
                 seek_index=self._seek_index,
             )
+            item = replace(item, extras=fit_members(item, self._source.fields, image))
         except DataError as error:
             return _Done(position=position, item=None, image=None, reason=error.reason)
         return _Done(position=position, item=item, image=image, reason="")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,14 @@ def publish(
     counts = count(source, accounts)
     classes = tuple(printable(name) for name in source.classes)
     return write_manifest(
-        workspace, columns, shards=shards, classes=classes, extras=source.extras, counts=counts, conversion=conversion
+        workspace,
+        columns,
+        shards=shards,
+        classes=classes,
+        extras=source.extras,
+        counts=counts,
+        conversion=conversion,
+        fields=source.fields,
     )
 
 
@@ -106,14 +114,17 @@ def write_manifest(
     extras: Sequence[str],
     counts: Counts,
     conversion: Mapping[str, Any],
+    fields: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
     """Writes index.arrow from its columns and then, when all else is in place, dataset.json."""
     temporary = os.path.join(workspace.folder, INDEX_NAME)
     write_index(temporary, columns, extras)
     index = Index(name=INDEX_NAME, size=os.stat(temporary).st_size, crc32=crc32_of_file(temporary))
     os.replace(temporary, os.path.join(workspace.destination, INDEX_NAME))
-    schema = {"image": "image"} | ({"label": "label"} if classes else {})
-    schema |= {extension: "bytes" for extension in extras}
+    # Classes may be those of boxes alone, and then no sample has a label of its own.
+    labelled = bool(classes) and "labels" not in fields.values()
+    schema = {"image": "image"} | ({"label": "label"} if labelled else {})
+    schema |= {extension: "bytes" for extension in extras} | dict(fields)
     manifest = Manifest(
         format="fastload",
         version=1,

@@ -50,6 +50,7 @@ class Transcoded:
     Attributes:
         image: A JPEG file, or RGB pixels, row by row from the top.
         height, width: Its size in pixels.
+        original: Height and width in pixels of what the source holds.
         crc32: Checksum of ``image``.
         reencoded: Whether it is not the file that the source holds.
         reason: Why it had to be encoded anew although nobody asked for it; empty otherwise.
@@ -61,6 +62,7 @@ class Transcoded:
     image: bytes
     height: int
     width: int
+    original: tuple[int, int]
     crc32: int
     reencoded: bool
     reason: str
@@ -161,6 +163,7 @@ def _from_jpeg(
             image=data,
             height=header.height,
             width=header.width,
+            original=(header.height, header.width),
             crc32=zlib.crc32(data),
             reencoded=False,
             reason="",
@@ -279,6 +282,7 @@ def _store(pixels: _Pixels, max_side: int | None, quality: int | None, raw: bool
         image=image,
         height=new_height,
         width=new_width,
+        original=(height, width),
         crc32=zlib.crc32(image),
         reencoded=True,
         reason=pixels.reason,

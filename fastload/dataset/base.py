@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastload.dataset.fields import decode_fields
 from fastload.dataset.reads import ReadPlan
+from fastload.errors import DataError
 
 _NO_INDEX = np.zeros(0, np.uint8)
 
@@ -25,6 +28,7 @@ class Sample:
         image: Bytes of the image file.
         label: Class number, or -1 where there is none.
         extras: The sample's other members by extension, bytes as stored (``{"json": b"..."}``).
+        types: Type of each field, as in the schema of the data set.
     """
 
     id: int
@@ -32,6 +36,21 @@ class Sample:
     image: bytes
     label: int
     extras: Mapping[str, bytes]
+    types: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def fields(self) -> Mapping[str, Any]:
+        """What ``extras`` hold, decoded by type: ``fields["boxes"]`` is float32 (n, 4), ``fields["mask.png"]`` uint8.
+
+        Types and arrays are listed in fastload.dataset.fields; a member without a type is bytes, as in ``extras``.
+
+        Raises:
+            DataError: A member is not what its type says.
+        """
+        try:
+            return decode_fields(self.extras, self.types)
+        except DataError as error:
+            raise DataError(error.reason, key=self.key) from error
 
 
 class Dataset(ABC):

@@ -63,6 +63,7 @@ class BetonDataset(Dataset):
         self.schema = {name: describe(field) for name, (field, _) in self._columns.items()}
         if self._label is not None:
             self.schema[self._label] = "label"
+        self.schema |= notes.fields if notes is not None else {}
 
     @property
     def extra_names(self) -> tuple[str, ...]:
@@ -237,6 +238,7 @@ class BetonDataset(Dataset):
             image=self._stored(row, self._image),
             label=int(self.labels(np.array([row]))[0]),
             extras={name: self._stored(row, name) for name in self.extra_names},
+            types=self.schema,
         )
 
     def _stored(self, row: int, name: str) -> bytes:

@@ -21,6 +21,8 @@ class Notes(BaseModel):
     Attributes:
         size: Bytes of the .beton file that the notes are about.
         classes: Names in label order; empty where samples have no labels.
+        fields: Types of further fields and of keys of the field "json", where they have one (see
+            fastload.dataset.fields).
         counts: The account of the conversion.
         conversion: How the file was made: source, options and software; for people and for a second run.
     """
@@ -31,6 +33,7 @@ class Notes(BaseModel):
     version: Literal[1] = 1
     size: Count
     classes: tuple[str, ...] = Field(strict=False)
+    fields: dict[str, str] = Field(default_factory=dict)
     counts: Counts
     conversion: dict[str, Any]
 
@@ -42,7 +45,8 @@ def notes_path(path: str) -> str:
 
 def dump_notes(notes: Notes) -> bytes:
     """The bytes of the file; equal notes give equal bytes."""
-    return (json.dumps(notes.model_dump(mode="json"), indent=1, ensure_ascii=True) + "\n").encode()
+    values = notes.model_dump(mode="json", exclude=None if notes.fields else {"fields"})
+    return (json.dumps(values, indent=1, ensure_ascii=True) + "\n").encode()
 
 
 def read_notes(path: str, size: int) -> Notes | None:

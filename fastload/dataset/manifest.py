@@ -82,7 +82,8 @@ class Manifest(_Strict):
     """The whole of dataset.json.
 
     Attributes:
-        schema_: Type of each field of a sample, ``{"image": "image", "label": "label"}`` ("schema" in the file).
+        schema_: Type of each field of a sample, ``{"image": "image", "label": "label"}`` ("schema" in the file); see
+            fastload.dataset.fields.
         classes: Names in label order; empty where samples have no labels.
         samples: Rows of the index.
         fingerprint: Hex digest of the samples, their order and their bytes.

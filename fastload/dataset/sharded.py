@@ -279,6 +279,7 @@ class ShardedDataset(Dataset):
             image=bytes(image),
             label=int(self.labels(np.array([row]))[0]),
             extras=extras,
+            types=self.schema,
         )
 
     def shard_sizes(self) -> NDArray[np.int64]:

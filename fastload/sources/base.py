@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,13 @@ class Item:
     Attributes:
         image: The image file as the source holds it, in any format.
         extras: Further members by extension (``{"json": b"..."}``); only extensions that the source announces.
+        size: Height and width in pixels for which boxes and keypoints were made; None where nobody said. An image of
+            another size is no sample.
     """
 
     image: bytes
     extras: Mapping[str, bytes] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
 
 
 class Source(ABC):
@@ -34,6 +38,8 @@ class Source(ABC):
         path: Where it is, for messages.
         classes: Name of each class in label order; empty where there are none.
         extras: Extensions of the further members that some entries have.
+        fields: Types of those members, and of keys of the member "json", where they have one (see
+            fastload.dataset.fields). Boxes, areas, keypoints and masks become smaller with their image.
         rejected: Images that the source holds and that cannot become samples: (name, reason); they are accounted for
             as skipped.
         in_order: Whether reading is slow in any order but this one.
@@ -43,6 +49,7 @@ class Source(ABC):
     path: str
     classes: tuple[str, ...]
     extras: tuple[str, ...] = ()
+    fields: Mapping[str, str] = MappingProxyType({})
     rejected: Sequence[tuple[str, str]] = ()
     in_order: bool = False
 
