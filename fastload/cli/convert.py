@@ -17,7 +17,9 @@ def command(
             help="Folder with one folder of images per class, folder of images, ImageNet's val folder with its labels "
             "beside it (LOC_val_solution.csv or imagenet_2012_validation_synset_labels.txt), list of files with "
             "columns path and label (.csv, .tsv, .jsonl), WebDataset shards ('train-{000..099}.tar', '*.tar', or "
-            "their folder), Parquet files ('train-*.parquet'), data set of fastload, or x.beton. Several become one."
+            "their folder), Parquet files ('train-*.parquet'), COCO's annotations/instances_val2017.json, VOC2012 or "
+            "one of its ImageSets/Main/train.txt, folder with images/ and masks/, data set of fastload, or x.beton. "
+            "Several become one."
         ),
     ],
     dst: Annotated[
@@ -61,9 +63,19 @@ def command(
             help="Write seek indexes: fast random crops, 2% more bytes (shards have them if not told otherwise).",
         ),
     ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder of the images of a COCO file, if it does not lie beside the file.")
+    ] = None,
+    masks: Annotated[
+        bool,
+        typer.Option("--masks", help="Add masks: COCO's polygons (.mask.png), VOC's SegmentationClass (.seg.png)."),
+    ] = False,
+    mask_folder: Annotated[
+        str | None, typer.Option(help="Folder of masks with the names of the images in SRC (.seg.png).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Convert images to tar shards that fastload, WebDataset and DALI read, or to FFCV's x.beton.
+    """Convert images with labels, boxes or masks to tar shards that fastload, WebDataset and DALI read, or to x.beton.
 
     JPEG bytes stay as they are unless --max-side, --quality or --tiles ask otherwise. What cannot be read is skipped,
     counted and listed in DST/conversion.jsonl (x.beton.jsonl). A conversion that was interrupted continues when it is
@@ -90,6 +102,9 @@ def command(
             dali_labels=dali_labels,
             tiles=tiles,
             seek_index=seek_index,
+            images=images,
+            masks=masks,
+            mask_folder=mask_folder,
             index_progress=lambda done, total: bars.update("indexing", done, total),
             progress=lambda done, total, skipped: bars.update(
                 "converting", done, total, f"{skipped} skipped" if skipped else ""

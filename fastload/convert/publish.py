@@ -122,9 +122,9 @@ def write_manifest(
     index = Index(name=INDEX_NAME, size=os.stat(temporary).st_size, crc32=crc32_of_file(temporary))
     os.replace(temporary, os.path.join(workspace.destination, INDEX_NAME))
     # Classes may be those of boxes alone, and then no sample has a label of its own.
-    labelled = bool(classes) and "labels" not in fields.values()
+    labelled = bool(classes) and ("labels" not in fields.values() or bool((np.asarray(columns["label"]) >= 0).any()))
     schema = {"image": "image"} | ({"label": "label"} if labelled else {})
-    schema |= {extension: "bytes" for extension in extras} | dict(fields)
+    schema |= {extension: "bytes" for extension in extras} | dict(fields) | schema
     manifest = Manifest(
         format="fastload",
         version=1,

@@ -49,6 +49,9 @@ def convert(
     dali_labels: bool = False,
     tiles: bool = False,
     seek_index: bool | None = None,
+    images: str | os.PathLike[str] | None = None,
+    masks: bool = False,
+    mask_folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     index_progress: Callable[[int, int], None] | None = None,
 ) -> ConvertSummary:
@@ -64,12 +67,16 @@ def convert(
     x.beton.json (names of the classes, account, options) and the ledger x.beton.jsonl; until it is complete, all of it
     lies in the folder .x.beton.fastload-convert. An existing file is never replaced.
 
+    Boxes, keypoints and masks become smaller with their image; how they are stored, and read as arrays, stands in
+    fastload.dataset.fields.
+
     Args:
         src: Class folders of images, a folder of images without classes, ImageNet's flat validation folder with its
             file of labels (ImageNetValSource of fastload.sources), a list of files with labels (.csv, .tsv, .jsonl;
-            TableSource), WebDataset shards (.tar; TarSource), Parquet files (ParquetSource), a data set of fastload or
-            a .beton file (DatasetSource). Patterns (``*.tar``, ``{000..099}``) are expanded; several, in a sequence,
-            become one (MergedSource).
+            TableSource), WebDataset shards (.tar; TarSource), Parquet files (ParquetSource), a JSON file of COCO's
+            (CocoSource), a folder of Pascal VOC or a list in its ImageSets (VocSource), a folder with images/ and
+            masks/ (MaskPairSource), a data set of fastload or a .beton file (DatasetSource). Patterns (``*.tar``,
+            ``{000..099}``) are expanded; several, in a sequence, become one (MergedSource).
         dst: The folder to write; new, empty, or holding this conversion unfinished or finished. Or a file, x.beton.
         shard_size: Source bytes in one shard ("256MiB", "1GB", a number of bytes).
         workers: Threads that decode; None takes one for each core that this process may use.
@@ -95,6 +102,9 @@ def convert(
             with which the CPU engine is faster. For shards only.
         seek_index: Writes shard-*.seek beside the shards, with which random crops are decoded several times faster
             (2% more bytes, in the pass that proves the images); see also fastload.dataset.indexing. None: for shards.
+        images: Folder of the images of a JSON file of COCO's; None looks for it beside the file.
+        masks: Adds masks from COCO's polygons and run lengths (.mask.png) or VOC's SegmentationClass (.seg.png).
+        mask_folder: Folder of masks with the names of the images of the folder ``src`` (.seg.png).
         progress: Called in this thread with (done, total, skipped) images.
         index_progress: Called in this thread with (done, total) images while the seek indexes of a conversion that
             had finished without them are written.
@@ -132,9 +142,10 @@ def convert(
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ConfigError(f"workers must be a whole number of at least 1 or None, not {workers!r}")
     paths = given_paths(src)
-    for path in paths:
-        _refuse_overlap(path, destination)
-    source = open_source(paths, image=image, label=label)
+    for folder in (*paths, images, mask_folder):
+        if folder is not None:
+            _refuse_overlap(os.fspath(folder), destination)
+    source = open_source(paths, image=image, label=label, images=images, masks=masks, mask_folder=mask_folder)
     if source.in_order and seed is not None:
         raise ConfigError(
             "rows of Parquet files can only be read in their order: convert them without seed, and what comes of it "

@@ -194,3 +194,6 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "text": _string,
     "number": _number,
 }
+
+# All types but those of the image and its label.
+MEMBER_TYPES: Final = frozenset({*_READERS, "mask", "json"})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastload.errors import ConfigError
 from fastload.sources.base import Item, Source
 
 
@@ -20,6 +21,9 @@ class MergedSource(Source):
 
     Args:
         sources: At least one.
+
+    Raises:
+        ConfigError: The same field has several types, or boxes have classes of other numbers.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -34,6 +38,7 @@ class MergedSource(Source):
                 numbers.setdefault(name, len(numbers))
             tables.append(np.array([*(numbers[name] for name in names), -1], np.int32))  # label -1 takes the last
         self.classes = tuple(name for name, _ in numbers)
+        self.fields = self._fields([table[:-1] for table in tables])
         self.extras = tuple(dict.fromkeys(ending for source in sources for ending in source.extras))
         self.rejected = [(os.path.join(source.path, name), why) for source in sources for name, why in source.rejected]
         self.in_order = any(source.in_order for source in sources)
@@ -41,6 +46,21 @@ class MergedSource(Source):
         self._labels = np.concatenate(
             [table[source.labels()] for table, source in zip(tables, sources, strict=True)], dtype=np.int32
         )
+
+    def _fields(self, tables: Sequence[NDArray[np.int32]]) -> Mapping[str, str]:
+        """The types of all, which must agree; those of boxes and masks hold class numbers that stay as they are."""
+        fields: dict[str, str] = {}
+        for source, table in zip(self._sources, tables, strict=True):
+            other = next((name for name, kind in source.fields.items() if fields.get(name, kind) != kind), None)
+            if other is not None:
+                raise ConfigError(f"{source.path} has a field {other!r} of another type than the sources before it")
+            if "labels" in source.fields.values() and not np.array_equal(table, np.arange(len(table))):
+                raise ConfigError(
+                    f"the classes of the boxes in {source.path} have other numbers than in the sources before it; give "
+                    "them the same classes, or convert it alone"
+                )
+            fields |= source.fields
+        return fields
 
     def __len__(self) -> int:
         return int(self._ends[-1])

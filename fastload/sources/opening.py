@@ -3,42 +3,70 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from fastload.dataset.listing import SPLITS
 from fastload.dataset.manifest import MANIFEST_NAME
 from fastload.errors import ConfigError, DataError
 from fastload.sources.base import Source
+from fastload.sources.coco import CocoSource
 from fastload.sources.image_folder import ImageFolderSource
 from fastload.sources.imagenet import ImageNetValSource, find_validation_labels
 from fastload.sources.locate import expand
+from fastload.sources.mask_pairs import MaskPairSource, is_pair_folder
 from fastload.sources.merged import MergedSource
 from fastload.sources.parquet import ParquetSource
 from fastload.sources.stored import DatasetSource
 from fastload.sources.table import DELIMITERS, JSON_LINES, TableSource
 from fastload.sources.tar_shards import TarSource
+from fastload.sources.voc import VocSource, find_voc
 
 _FOLDER: Final = "folder"
 _STORED: Final = "stored"
+_VOC: Final = "voc"
+_COCO: Final = ".json"
 _TABLES: Final = (*DELIMITERS, *JSON_LINES)
 # Files of which neighbours are one source.
 _SHARDED: Final = {".tar": TarSource, ".parquet": ParquetSource}
+_CHOICE: Final = (
+    "{path} has its labels already; image and label choose columns of a table, members of foreign shards and fields of "
+    "a .beton file"
+)
+_NOT_THERE: Final = {
+    "image": _CHOICE,
+    "label": _CHOICE,
+    "images": "images is for COCO's annotations, and {path} is none",
+    "masks": "masks is for COCO's and Pascal VOC's annotations, and {path} is none; a folder of masks is named with "
+    "mask_folder (--mask-folder)",
+    "mask_folder": "mask_folder is for a folder of images, and {path} is none",
+}
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def open_source(paths: Paths, *, image: str | None = None, label: str | None = None) -> Source:
+def open_source(
+    paths: Paths,
+    *,
+    image: str | None = None,
+    label: str | None = None,
+    images: str | os.PathLike[str] | None = None,
+    masks: bool = False,
+    mask_folder: str | os.PathLike[str] | None = None,
+) -> Source:
     """Opens what convert is to read.
 
     Args:
         paths: A folder, a file or a pattern (``shards-{0000..0099}.tar``, ``*.csv``), or several of these, which
             become one source in their order; neighbouring tars are one, and neighbouring Parquet files.
         image, label: Column, member or field with the image and with the label, where a source has a choice.
+        images: The folder of images, for a file of COCO's.
+        masks: Whether to make masks as well, of COCO's polygons or Pascal VOC's SegmentationClass.
+        mask_folder: The folder of masks, for a folder of images.
 
     Raises:
         DataError: There is nothing at a path that convert reads.
-        ConfigError: ``image`` or ``label`` was given and nothing of the source has a choice.
+        ConfigError: An option was given that a source does not have.
     """
     groups: list[tuple[str, list[str]]] = []
     for text in given_paths(paths):
@@ -50,7 +78,9 @@ def open_source(paths: Paths, *, image: str | None = None, label: str | None = N
                 groups.append((kind, found))
     if not groups:
         raise ConfigError("expected at least one path to convert")
-    sources = [_open(kind, found, image, label) for kind, found in groups]
+    options = {"image": image, "label": label, "images": images, "masks": masks or None, "mask_folder": mask_folder}
+    given = {name: value for name, value in options.items() if value is not None}
+    sources = [_open(kind, found, given) for kind, found in groups]
     return sources[0] if len(sources) == 1 else MergedSource(sources)
 
 
@@ -64,6 +94,8 @@ def _kind(path: str) -> tuple[str, list[str]]:
     if os.path.isdir(path):
         if os.path.lexists(os.path.join(path, MANIFEST_NAME)):
             return _STORED, [path]
+        if find_voc(path) is not None:
+            return _VOC, [path]
         for suffix in _SHARDED:
             if _only_holds(path, suffix):
                 return suffix, _refuse_splits(path, expand(path, suffix))
@@ -71,11 +103,14 @@ def _kind(path: str) -> tuple[str, list[str]]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".beton":
         return _STORED, [path]
-    if suffix in (*_SHARDED, *_TABLES):
+    if suffix in (*_SHARDED, *_TABLES, _COCO):
         return suffix, [path]
+    if find_voc(path) is not None:
+        return _VOC, [path]
     raise DataError(
         "expected a folder of class folders with images, a list of files (.csv, .tsv, .jsonl), tar shards (.tar), "
-        "Parquet files, a data set of fastload or a .beton file; this is none of them",
+        "Parquet files, COCO's .json, a list of Pascal VOC's, a data set of fastload or a .beton file; this is none of "
+        "them",
         path=path,
     )
 
@@ -100,20 +135,27 @@ def _only_holds(folder: str, suffix: str) -> bool:
     return not any(is_dir for is_dir, _ in names) and any(name.endswith(suffix) for _, name in names)
 
 
-def _open(kind: str, paths: list[str], image: str | None, label: str | None) -> Source:
-    if kind in _SHARDED:
-        return _SHARDED[kind](paths, image=image, label=label)
+def _open(kind: str, paths: list[str], given: Mapping[str, Any]) -> Source:
     path = paths[0]
+    if kind in _SHARDED:
+        return _SHARDED[kind](paths, **_take(given, path, "image", "label"))
     if kind in _TABLES:
-        return TableSource(path, image=image, label=label)
-    if kind == _STORED and not os.path.isdir(path):
-        return DatasetSource(path, image=image, label=label)
-    if image is not None or label is not None:
-        raise ConfigError(
-            f"{path} has its labels already; image and label choose columns of a table, members of foreign shards and "
-            "fields of a .beton file"
-        )
+        return TableSource(path, **_take(given, path, "image", "label"))
+    if kind == _COCO:
+        return CocoSource(path, **_take(given, path, "images", "masks"))
+    if kind == _VOC:
+        return VocSource(path, **_take(given, path, "masks"))
     if kind == _STORED:
-        return DatasetSource(path)
+        return DatasetSource(path, **_take(given, path, *(() if os.path.isdir(path) else ("image", "label"))))
+    folder = _take(given, path, "mask_folder").get("mask_folder")
+    if folder is not None or is_pair_folder(path):
+        return MaskPairSource(path, folder)
     labels = find_validation_labels(path)
     return ImageFolderSource(path) if labels is None else ImageNetValSource(path, labels)
+
+
+def _take(given: Mapping[str, Any], path: str, *names: str) -> dict[str, Any]:
+    """The options that a source has of those that were given; ConfigError if there are others."""
+    for name in sorted(given.keys() - set(names)):
+        raise ConfigError(_NOT_THERE[name].format(path=path))
+    return dict(given)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastload.dataset.base import Dataset
 from fastload.dataset.beton import BetonDataset
+from fastload.dataset.fields import MEMBER_TYPES
 from fastload.dataset.sharded import ShardedDataset
 from fastload.errors import DataError
 from fastload.sources.base import Item, Source
@@ -58,6 +59,9 @@ class DatasetSource(Source):
             self.classes = tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
         self._endings = member_endings(extras, self.path)
         self.extras = tuple(self._endings.values())
+        self.fields = {
+            self._endings.get(name, name): kind for name, kind in self._dataset.schema.items() if kind in MEMBER_TYPES
+        }
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -77,7 +81,12 @@ class DatasetSource(Source):
 
     def read(self, number: int) -> Item:
         sample = self._dataset[number]
-        return Item(image=sample.image, extras={self._endings[name]: data for name, data in sample.extras.items()})
+        extras = {self._endings[name]: data for name, data in sample.extras.items()}
+        # A .beton file holds no bytes where a sample has no mask.
+        return Item(
+            image=sample.image,
+            extras={name: data for name, data in extras.items() if data or self.fields.get(name) != "mask"},
+        )
 
     def digest(self) -> str:
         return hashlib.sha256(f"{super().digest()} {self._dataset.fingerprint}".encode()).hexdigest()

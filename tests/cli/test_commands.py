@@ -108,6 +108,34 @@ def test_strict_names_the_file(photos, tmp_path):
     assert "broken.jpg" in done.stderr
 
 
+def test_annotations_and_masks_from_the_command_line(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "drawn").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "photos" / "1.jpg")
+    Image.new("L", (40, 30), 3).save(tmp_path / "drawn" / "1.png")
+    tables = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 40, "height": 30}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": [[1, 2, 4, 2, 4, 6, 1, 6]]}
+        ],
+    }
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(tables))
+    assert "--images" in run("convert", file, tmp_path / "coco", check=1).stderr
+    run("convert", file, tmp_path / "coco", "--images", tmp_path / "photos", "--masks")
+    run("convert", tmp_path / "photos", tmp_path / "pairs", "--mask-folder", tmp_path / "drawn")
+    with fastload.open_dataset(tmp_path / "coco") as dataset:
+        assert dataset.classes == ("cat",)
+        assert dataset[0].fields["boxes"].tolist() == [[1, 2, 4, 6]]
+        assert dataset[0].fields["mask.png"].sum() == 12
+    with fastload.open_dataset(tmp_path / "pairs") as dataset:
+        assert (dataset[0].fields["seg.png"] == 3).all()
+    done = run("convert", tmp_path / "photos", tmp_path / "other", "--masks", check=1)
+    assert done.stderr.count("\n") == 1
+    assert "--mask-folder" in done.stderr
+
+
 def test_unknown_option_ends_with_usage(photos, tmp_path):
     assert "No such option" in run("convert", photos, tmp_path / "out", "--sharp-size", "1", check=2).stderr
 

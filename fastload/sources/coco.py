@@ -1,0 +1,276 @@
+"""COCO's instances and keypoints: one JSON file of annotations, and a folder of images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.dataset.fields import encode_mask
+from fastload.dataset.image_size import image_size
+from fastload.dataset.reading import read_file
+from fastload.errors import DataError
+from fastload.sources.annotations import file_size, is_inside, is_number, read_annotations
+from fastload.sources.base import Item, Source
+from fastload.sources.coco_masks import instance_mask
+
+MASK: Final = "mask.png"
+
+_LARGEST: Final = 4 << 30  # bytes; Objects365 has 2.6 GB, COCO's largest 0.5
+_DECIMALS: Final = 4  # x + w of numbers with two decimals has 15 of them
+_TRIED: Final = 16  # images, when a folder is looked for
+
+
+class CocoSource(Source):
+    """The images that an annotation file of COCO lists, in its order; those without objects as well.
+
+    Each has a member .json with ``image_id`` and, in the order of the file, one entry for each object in ``boxes``
+    (XYXY), ``labels``, ``area`` (of the box where the file has none), ``iscrowd`` and, where categories have keypoints,
+    ``keypoints`` ([x, y, visibility], zeros for what an object does not have). Classes are the names of the categories
+    sorted by id, and labels count from 0. Nothing is rounded but XYXY, to 0.0001 pixels.
+
+    Args:
+        path: The JSON file.
+        images: The folder that its file names are relative to; None looks beside the file: for
+            ``annotations/instances_val2017.json`` in ``val2017``, ``images/val2017``, ``images`` and so on.
+        masks: Whether to make a member .mask.png of polygons and run lengths: i + 1 where object i is, 0 elsewhere,
+            the object with the smaller area in front; 16 bits for more than 255 objects.
+
+    Raises:
+        DataError: The file is no such file, or its parts do not belong together; or no folder of images is found.
+    """
+
+    kind = "COCO"
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, images: str | os.PathLike[str] | None = None, masks: bool = False
+    ) -> None:
+        self._file = os.fspath(path)
+        data = read_annotations(self._file, most=_LARGEST)
+        self._file_digest = hashlib.sha256(data).hexdigest()
+        tables = self._tables(data)
+        del data
+        self._number_categories(tables["categories"])
+        entries = self._list_images(tables["images"])
+        for number, annotation in enumerate(tables["annotations"]):
+            self._add(entries, number, annotation, masks)
+        del tables
+        self._entries = list(entries.values())
+        self._names = [entry.name for entry in self._entries]
+        for entry in self._entries:
+            entry.finish(keypoints=self._keypoints > 0)
+        self.path = os.fspath(images) if images is not None else find_images(self._file, self._names)
+        self._num_bytes = np.fromiter((self._size(entry) for entry in self._entries), np.int64, len(self))
+        self.fields = {"json": "json", "boxes": "boxes", "labels": "labels", "area": "areas", "iscrowd": "flags"}
+        kinds = {type(identity) for identity in entries}
+        self.fields |= {"image_id": "number" if kinds == {int} else "text"} if len(kinds) == 1 else {}
+        self.fields |= {"keypoints": "keypoints"} if self._keypoints else {}
+        self.fields |= {MASK: "mask"} if masks else {}
+        self.extras = ("json", MASK) if masks else ("json",)
+
+    def _tables(self, data: bytes) -> dict[str, Any]:
+        try:
+            tables = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"expected COCO's annotations, but the file is no JSON: {error}", path=self._file
+            ) from error
+        for name in ("images", "annotations", "categories"):
+            table = tables.get(name) if isinstance(tables, dict) else None
+            if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
+                raise DataError(
+                    "expected COCO's annotations of instances or keypoints, an object with the lists images, "
+                    f"annotations and categories, but it has no such {name}",
+                    path=self._file,
+                )
+        if not tables["images"]:
+            raise DataError("expected images, but the file lists none", path=self._file)
+        assert isinstance(tables, dict)
+        return tables
+
+    def _number_categories(self, table: list[dict[str, Any]]) -> None:
+        names: dict[int, str] = {}
+        self._keypoints = 0
+        for row in table:
+            identity, name = row.get("id"), row.get("name")
+            if type(identity) is not int or not isinstance(name, str) or identity in names:
+                raise DataError(
+                    f"expected categories with ids of their own and names, got {_short(row)}", path=self._file
+                )
+            names[identity] = _printable(name)
+            keypoints = row.get("keypoints", [])
+            self._keypoints = max(self._keypoints, len(keypoints) if isinstance(keypoints, list) else 0)
+        self.classes = tuple(names[identity] for identity in sorted(names))
+        self._label_of = {identity: label for label, identity in enumerate(sorted(names))}
+
+    def _list_images(self, table: list[dict[str, Any]]) -> dict[int | str, _Entry]:
+        entries: dict[int | str, _Entry] = {}
+        for row in table:
+            identity, name = row.get("id"), row.get("file_name")
+            if type(identity) not in (int, str) or not isinstance(name, str) or not name or identity in entries:
+                raise DataError(
+                    f"expected images with ids of their own and a file_name, got {_short(row)}", path=self._file
+                )
+            assert isinstance(identity, (int, str))
+            entry = entries[identity] = _Entry(name=_printable(name), identity=identity)
+            if entry.name != name or not is_inside(name):
+                entry.problem = "its file_name leads out of the folder of images, or is no name of a file"
+            height, width = row.get("height"), row.get("width")
+            if type(height) is int and type(width) is int and height > 0 and width > 0:
+                entry.size = (height, width)
+        return entries
+
+    def _add(self, entries: dict[int | str, _Entry], number: int, row: dict[str, Any], masks: bool) -> None:
+        """Gives an annotation to its image; one that makes no sense makes the image unreadable."""
+        identity = row.get("image_id")
+        entry = entries.get(identity) if isinstance(identity, (int, str)) else None
+        if entry is None:
+            raise DataError(
+                f"annotation {_short(row.get('id', number))} is for image {_short(identity)}, which the file does not "
+                "list; remove the annotation or add the image",
+                path=self._file,
+            )
+        try:
+            entry.add(row, self._label_of, self._keypoints)
+        except DataError as error:
+            entry.problem = entry.problem or f"annotation {_short(row.get('id', number))}: {error.reason}"
+        if masks:
+            entry.segmentations.append(row.get("segmentation"))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def labels(self) -> NDArray[np.int32]:
+        return np.full(len(self), -1, np.int32)
+
+    def num_bytes(self) -> NDArray[np.int64]:
+        return self._num_bytes
+
+    def name(self, number: int) -> str:
+        return self._names[number]
+
+    def read(self, number: int) -> Item:
+        entry = self._entries[number]
+        if entry.problem:
+            raise DataError(entry.problem)
+        path = os.path.join(self.path, entry.name)
+        image, extras = read_file(path), {"json": entry.json}
+        if MASK in self.extras:
+            extras[MASK] = self._mask(entry, path)
+        return Item(image=image, extras=extras, size=entry.size)
+
+    def _mask(self, entry: _Entry, path: str) -> bytes:
+        height, width = image_size(path)
+        if not height:
+            raise DataError("its header does not say how large it is, and its mask must be as large")
+        if entry.size not in (None, (height, width)):  # before anything is drawn: the file may claim any size
+            raise DataError(f"its annotations are not for an image of {width} x {height} pixels")
+        areas = json.loads(entry.json)["area"]
+        return encode_mask(instance_mask(json.loads(entry.packed), areas, height, width))
+
+    def _size(self, entry: _Entry) -> int:
+        if entry.problem:
+            return 0
+        return file_size(os.path.join(self.path, entry.name)) + len(entry.json) + len(entry.packed)
+
+    def digest(self) -> str:
+        names = "\0".join([super().digest(), self._file_digest, *self.fields])
+        return hashlib.sha256(names.encode()).hexdigest()
+
+
+@dataclass(kw_only=True)
+class _Entry:
+    """One image; what is in lists while the file is read becomes the bytes of its members."""
+
+    name: str
+    identity: int | str
+    size: tuple[int, int] | None = None
+    problem: str = ""
+    objects: dict[str, list[Any]] = field(
+        default_factory=lambda: {"boxes": [], "labels": [], "area": [], "iscrowd": [], "keypoints": []}
+    )
+    segmentations: list[Any] = field(default_factory=list)
+    json: bytes = b""
+    packed: bytes = b""
+
+    def add(self, row: dict[str, Any], label_of: dict[int, int], keypoints: int) -> None:
+        """Takes an object in.
+
+        Raises:
+            DataError: A value of it is not what it should be.
+        """
+        box, category, crowd = row.get("bbox"), row.get("category_id"), row.get("iscrowd", 0)
+        if not _numbers(box) or len(box) != 4 or box[2] < 0 or box[3] < 0:
+            raise DataError(f"expected a bbox [x, y, width, height], got {_short(box)}")
+        if type(category) is not int or category not in label_of:
+            raise DataError(f"its category_id {_short(category)} is none of the {len(label_of):,} categories")
+        if crowd not in (0, 1):
+            raise DataError(f"expected an iscrowd of 0 or 1, got {_short(crowd)}")
+        x, y, width, height = box
+        area = row.get("area", width * height)
+        if not is_number(area):
+            raise DataError(f"expected an area in pixels, got {_short(area)}")
+        points = row.get("keypoints", [])
+        if not _numbers(points) or len(points) % 3 or len(points) > 3 * keypoints:
+            raise DataError(f"expected at most {keypoints} keypoints x, y, visibility, got {_short(points)}")
+        points = points + [0] * (3 * keypoints - len(points))
+        self.objects["boxes"].append([x, y, round(x + width, _DECIMALS), round(y + height, _DECIMALS)])
+        self.objects["labels"].append(label_of[category])
+        self.objects["area"].append(area)
+        self.objects["iscrowd"].append(int(crowd))
+        self.objects["keypoints"].append([points[i : i + 3] for i in range(0, len(points), 3)])
+
+    def finish(self, *, keypoints: bool) -> None:
+        """Makes bytes of the lists: they take a tenth of the memory."""
+        if not keypoints:
+            del self.objects["keypoints"]
+        self.json = json.dumps({"image_id": self.identity} | self.objects).encode("ascii")
+        self.packed = json.dumps(self.segmentations).encode("ascii")
+        self.objects, self.segmentations = {}, []
+
+
+def find_images(path: str, names: Sequence[str]) -> str:
+    """The folder beside a file of annotations that holds the images which it names.
+
+    Raises:
+        DataError: There is none.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    above = os.path.dirname(folder)
+    split = os.path.splitext(os.path.basename(path))[0].rsplit("_", 1)[-1]
+    candidates = [
+        os.path.join(above, split),
+        os.path.join(above, "images", split),
+        os.path.join(folder, split),
+        os.path.join(above, "images"),
+        os.path.join(folder, "images"),
+        folder,
+        above,
+    ]
+    tried = [name for name in names[:_TRIED] if is_inside(name)]
+    for candidate in candidates:
+        if any(os.path.isfile(os.path.join(candidate, name)) for name in tried):
+            return candidate
+    raise DataError(
+        f"no folder beside it ({candidates[0]}, {candidates[1]}, {candidates[3]} ...) holds its images "
+        f"({names[0][:80]!r} ...); name the folder with --images",
+        path=path,
+    )
+
+
+def _numbers(values: Any) -> TypeGuard[list[int | float]]:
+    return isinstance(values, list) and all(map(is_number, values))
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value)[:80]
