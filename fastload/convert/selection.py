@@ -29,7 +29,7 @@ class Selection(Source):
             all, and samples without a class.
 
     Raises:
-        ConfigError: The source has no class of a name.
+        ConfigError: The source has no class of a name, or classes of boxes.
         DataError: Nothing is selected.
     """
 
@@ -37,7 +37,7 @@ class Selection(Source):
         self, source: Source, *, part: tuple[float, float] | None, part_seed: int, classes: Sequence[str] | None
     ) -> None:
         self._source = source
-        self.kind, self.path, self.extras = source.kind, source.path, source.extras
+        self.kind, self.path, self.extras, self.fields = source.kind, source.path, source.extras, source.fields
         self.rejected, self.in_order = source.rejected, source.in_order
         self.classes = source.classes
         labels = source.labels()
@@ -46,6 +46,10 @@ class Selection(Source):
         if part is not None:
             chosen = part_of_classes(labels, *part, seed=part_seed)
         if classes is not None:
+            if "labels" in source.fields.values():
+                raise ConfigError(
+                    "classes chooses images by their own class, and here boxes have classes: leave it out"
+                )
             unknown = [name for name in classes if name not in source.classes]
             if unknown:
                 raise ConfigError(f"the source has no class {unknown[0]!r} among its {len(source.classes):,}")

@@ -324,3 +324,15 @@ def test_several_files_with_the_same_classes_become_one(coco, tmp_path):
     coco.write()
     with pytest.raises(ConfigError, match="classes of the boxes"):
         convert([coco.file, other], tmp_path / "two")
+
+
+def test_a_part_keeps_its_boxes_and_classes_of_boxes_choose_no_images(coco, tmp_path):
+    found = []
+    for part in ("0:0.5", "0.5:1"):
+        convert(coco.write(), tmp_path / part, part=part)
+        with open_dataset(tmp_path / part) as dataset:
+            assert dataset.schema["boxes"] == "boxes"
+            found += [dataset[number].fields["image_id"] for number in range(len(dataset))]
+    assert sorted(found) == [1, 2, 3]
+    with pytest.raises(ConfigError, match="boxes have classes"):
+        convert(coco.file, tmp_path / "out", classes="cat")
