@@ -12,8 +12,8 @@ type          stored as                                              in memory
 ``flags``     JSON, [0 or 1, ...], one for each object               bool (n,)
 ``keypoints`` JSON, [[[x, y, visibility], ...], ...] in pixels       float32 (n, k, 3); (0, 0, 3) where n is 0
 ``mask``      PNG of one channel, as large as the image              uint8 or uint16 (height, width)
-``text``      JSON string, or a member in UTF-8                      str
-``number``    JSON number, or a member of digits                     int or float
+``text``      JSON string or null, or a member in UTF-8              str or None
+``number``    JSON number or null, or a member of digits             int, float or None
 ``json``      an object                                              its keys, each a field; others as JSON gives them
 ============= ====================================================== ============================================
 
@@ -72,7 +72,7 @@ def typed(name: str, value: Any, kind: str | None) -> Any:
     Raises:
         DataError: It is not of this type.
     """
-    if kind is None or kind not in _READERS:
+    if kind is None or kind not in _READERS or (value is None and kind in ("text", "number")):
         return value
     try:
         return _READERS[kind](value)

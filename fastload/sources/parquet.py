@@ -62,6 +62,7 @@ class ParquetSource(Source):
         self._endings = member_endings(members, self.path)
         self._fields = [name for name in others if name not in members]
         self.extras = (*(["json"] if self._fields else []), *self._endings.values())
+        self.fields = _types(self._schema, self._fields) | ({"json": "json"} if self._fields else {})
         if len(set(self.extras)) < len(self.extras):
             raise DataError("a column of bytes named json cannot lie beside other columns; rename it", path=paths[0])
         self._leaves = [self._leaf(name) for name in (self._image, *members)] + self._fields
@@ -282,3 +283,15 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _types(schema: pa.Schema, names: Sequence[str]) -> dict[str, str]:
+    """Types of the columns that become keys of the member .json, where they have one."""
+    types = {}
+    for name in names:
+        kind = schema.field(name).type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            types[name] = "number"
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            types[name] = "text"
+    return types

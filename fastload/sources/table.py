@@ -87,6 +87,9 @@ class TableSource(Source):
         self._labels, self.classes = labels.finish()
         further = self._further.sizes
         self.extras = ("json",) if further.any() else ()
+        if self.extras:
+            kinds = ["number" if numeric else "text" for numeric in self._numeric]
+            self.fields = dict(zip(self._header, kinds, strict=True)) | {"json": "json"}
         sizes = np.fromiter((size_of(self._path(number)) for number in range(len(names))), np.int64, len(names))
         self._num_bytes = sizes + further
 

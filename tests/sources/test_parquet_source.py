@@ -72,7 +72,8 @@ def test_the_layout_of_imagenet_1k(files, pictures, tmp_path, form):
             file, row = divmod(number, 14)
             assert (sample.image, sample.label) == (data, number % 3)
             caption = None if row == 2 else f"ü {number}"
-            assert json.loads(sample.extras["json"]) == {"caption": caption}
+            assert json.loads(sample.extras["json"]) == sample.fields == {"caption": caption}
+            assert dataset.schema["caption"] == "text"
             assert dataset.source(number) == f"train-{file:05}-of-00002.parquet/{row}/n{number}.JPEG"
 
 

@@ -73,6 +73,8 @@ def test_it_converts_with_its_columns_as_json(folder, pictures):
     for number in range(8):
         sample = dataset[number]
         assert sample.image == pictures[number]
+        assert sample.fields["width"] == (10 * number if number != 3 else None)
+        assert (dataset.schema["width"], dataset.schema["note"]) == ("number", "text")
         assert dataset.classes[sample.label] == NAMES[number % 4]
         assert json.loads(sample.extras["json"])["id"] == f"{number:03}"
         assert dataset.source(number) == f"photos/{number}.jpg"
