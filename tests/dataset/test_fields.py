@@ -1,13 +1,16 @@
 """Fields are decoded by their type, and what is not of its type is one clear error."""
 
+import contextlib
 import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from fastload.dataset import Sample
-from fastload.dataset.fields import decode_fields, decode_mask, encode_mask, typed
+from fastload.dataset.fields import MEMBER_TYPES, decode_fields, decode_mask, encode_mask, typed
 from fastload.errors import DataError
 
 
@@ -93,3 +96,18 @@ def test_damaged_masks_are_errors():
     bomb[16:24] = (0x7FFFFFFF).to_bytes(4, "big") * 2
     with pytest.raises(DataError, match="mask"):
         decode_mask(bytes(bomb), "mask.png")
+
+
+numbers = st.integers() | st.floats()
+anything = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+)
+
+
+@given(st.sampled_from(sorted(MEMBER_TYPES - {"mask", "json"})), anything | st.lists(st.lists(numbers, max_size=4)))
+def test_anything_is_of_its_type_or_one_clear_error(kind, value):
+    with contextlib.suppress(DataError):
+        found = typed("name", value, kind)
+        if isinstance(found, np.ndarray):
+            assert len(found) == len(value)

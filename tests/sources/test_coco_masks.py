@@ -1,7 +1,11 @@
 """Polygons and run lengths become the very pixels that pycocotools makes of them."""
 
+import contextlib
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from fastload.errors import DataError
@@ -132,3 +136,22 @@ def test_more_than_255_objects_take_16_bits():
 def test_what_is_no_segmentation(segmentation):
     with pytest.raises(DataError):
         instance_mask([segmentation], [1.0], 4, 4)
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=5), inner)
+)
+strings = st.text(st.sampled_from([chr(48 + number) for number in range(64)]), max_size=12)
+
+
+@given(
+    anything
+    | st.lists(st.lists(st.floats(-50, 50) | st.integers(-(2**40), 2**40), max_size=12), max_size=3)
+    | st.builds(lambda counts: {"size": [9, 7], "counts": counts}, strings | st.lists(st.integers(-3, 70), max_size=6))
+)
+def test_anything_is_a_mask_or_one_clear_error(segmentation):
+    with contextlib.suppress(DataError):
+        mask = instance_mask([segmentation], [1.0], 9, 7)
+        assert mask.shape == (9, 7)
+        assert mask.max() <= 1
