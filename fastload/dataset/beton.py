@@ -63,7 +63,8 @@ class BetonDataset(Dataset):
         self.schema = {name: describe(field) for name, (field, _) in self._columns.items()}
         if self._label is not None:
             self.schema[self._label] = "label"
-        self.schema |= notes.fields if notes is not None else {}
+        # Only the file itself says which of its fields hold JSON.
+        self.schema |= {name: kind for name, kind in (notes.fields if notes else {}).items() if kind != "json"}
 
     @property
     def extra_names(self) -> tuple[str, ...]:
