@@ -144,7 +144,7 @@ document.body.append(frame);
 </script></body>"""
 
 
-def browse(page, width, folder):
+def browse(page, width, folder, dark):
     """What a headless Chromium makes of a page in a frame of ``width`` pixels."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
@@ -153,6 +153,7 @@ def browse(page, width, folder):
     (folder / "frame.html").write_text(_FRAME.replace("WIDTH", str(width)).replace("PAGE", text), encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
     flags += "--disable-component-update --disable-sync --disable-dev-shm-usage --dump-dom --virtual-time-budget=20000"
+    flags += " --force-dark-mode" if dark else ""
     profile = f"--user-data-dir={folder / 'profile'}"
     done = subprocess.run(
         [program, *flags.split(), profile, (folder / "frame.html").as_uri()],
@@ -166,8 +167,8 @@ def browse(page, width, folder):
     return json.loads(html.unescape(result.group(1)))
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_a_browser_shows_it_on_a_phone_and_on_a_desk(width, evil_page, zoo, recipe_file, tmp_path):
+@pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
+def test_a_browser_shows_it_on_a_phone_and_on_a_desk(width, dark, evil_page, zoo, recipe_file, tmp_path):
     recipe = load_recipe(recipe_file)
     target = tmp_path / "report.html"
     pictures = take_pictures(zoo, recipe=recipe)
@@ -175,8 +176,9 @@ def test_a_browser_shows_it_on_a_phone_and_on_a_desk(width, evil_page, zoo, reci
     for number, page in enumerate((target.read_text(encoding="utf-8"), evil_page[1])):
         folder = tmp_path / str(number)
         folder.mkdir()
-        seen = browse(page, width, folder)
+        seen = browse(page, width, folder, dark)
         assert seen["errors"] == []
+        assert seen["ink"] == ("rgb(232, 237, 242)" if dark else "rgb(23, 32, 42)")
         assert seen["requests"] == []
         assert seen["wide"] == []
         assert seen["scroll"] <= width
