@@ -2,8 +2,8 @@
 
 The long job: ``FASTLOAD_FUZZ_INPUTS=100000 FASTLOAD_FUZZ_SEED=1 pytest -m fuzz tests/verify/test_hostile_files.py``.
 Run so far, each passed: seed 1 with 2,500 mutated dataset.json, seed 2 with 800 of each of the other five files: 6,500
-inputs. Of the latter 4,000 verify called 11 % sound (a word of the ledger, a time in a tar header, what the manifest was
-made to vouch for) and the others were named; 1,052 repairs left a sound data set, 26 did not and said so.
+inputs. Of the latter 4,000 verify called 11 % sound (a word of the ledger, a time in a tar header, what the manifest
+was made to vouch for) and the others were named; 1,052 repairs left a sound data set, 26 did not and said so.
 
 Found while this was written, and mended (tests/dataset/test_sharded_dataset.py keeps them): a compressed index.arrow of
 5 KB that became 96 MB before its rows were counted; 256 MiB allocated to read any dataset.json; a pipe in place of
