@@ -64,10 +64,11 @@ def read(path, out, side, os_cache, rest):
         pipelines={"image": [decoder], "label": [IntDecoder()]},
     )
     batches = [[np.array(column) for column in batch] for batch in loader]
-    columns = [[row for batch in batches for row in batch[number]] for number in range(len(batches[0]))]
-    found = {"image": np.array(columns[0]), "label": np.array(columns[1])}
-    for number, name in enumerate(rest):
-        found[name] = np.array([json.dumps(JSONField.unpack(row)) for row in columns[2 + number]])
+    names = list(loader.reader.handlers)  # columns come in the order of the fields in the file
+    columns = {name: [row for batch in batches for row in batch[place]] for place, name in enumerate(names)}
+    found = {"image": np.array(columns["image"]), "label": np.array(columns["label"])}
+    for name in rest:
+        found[name] = np.array([json.dumps(JSONField.unpack(row)) for row in columns[name]])
     np.savez(out, **found)
 
 
