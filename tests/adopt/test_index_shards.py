@@ -340,6 +340,7 @@ index_shards(sys.argv[1], workers=2)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_rename_it_continues_and_ends_with_the_same_bytes(shards):
     index_shards(shards)
     expected = contents(shards)

@@ -101,6 +101,7 @@ def test_a_folder_as_json(photos):
     assert not report["cold"]
 
 
+@pytest.mark.slow
 def test_cold_shards_as_a_table(shards):
     done = bench(shards, "--seconds", "2", "--threads", "1", "--batch-size", "16", "--transform", "eval224", "--cold")
     for words in ("fastload, 1 thread", "your DataLoader, 1 worker", "JPEG decoded", "--cold", "48 images", "(256)"):
@@ -109,6 +110,7 @@ def test_cold_shards_as_a_table(shards):
     assert "note: an epoch of this data set takes" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_recipe_says_who_waits(recipe):
     done = bench(recipe, "train.batch_size=8", "--seconds", "2", "--json")
     report = json.loads(done.stdout)

@@ -92,7 +92,7 @@ def test_python_is_slowed_by_a_thread_that_holds_the_lock(photos, work):
     assert locked["us_per_image"] > 3 * free["us_per_image"]
 
 
-@pytest.mark.parametrize("form", ["photos", "shards"])
+@pytest.mark.parametrize("form", ["photos", pytest.param("shards", marks=pytest.mark.slow)])
 def test_the_dataloader_is_counted_with_its_workers(form, work, request):
     before = set(psutil.Process().children(recursive=True))
     with Contestant("DataLoader", "torch", task(request.getfixturevalue(form), work)) as contestant:

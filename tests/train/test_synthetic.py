@@ -68,6 +68,7 @@ def test_the_recipes_run_on_synthetic_data(tmp_path):
     assert (report.synthetic, report.steps, len(report.classes)) == (True, 3, 1000)
 
 
+@pytest.mark.slow
 def test_a_killed_synthetic_run_goes_on(tmp_path):
     recipe = small_recipe(NOWHERE, tmp_path / "run", "checkpoint.every_steps=1", "checkpoint.resume=auto", *SMALL)
     killed = start(recipe, tmp_path, kill_at=6)
