@@ -52,6 +52,7 @@ class ShardedDataset(Dataset):
         self.classes = self.manifest.classes
         self.schema = dict(self.manifest.schema_)
         self.fingerprint = self.manifest.fingerprint
+        self.proven = verify != "never"  # convert and index decode every image; its bytes are compared since
         index = self.manifest.index
         self._index: IndexTable = read_index(
             os.path.join(self.path, index.name),

@@ -8,6 +8,7 @@ import torch
 
 import fastload as fl
 from fastload import transforms as T
+from fastload.engine.dali import samples
 from fastload.errors import ConfigError
 from fastload.loader import choose as choosing
 from fastload.loader.choose import Choice, choose, decide
@@ -172,3 +173,20 @@ def test_batches_are_spread_evenly_over_lanes(photos, train, monkeypatch, quick)
 def test_an_unknown_engine_is_one_clear_error(photos, train):
     with pytest.raises(ConfigError, match="engine must be one of 'auto', 'cpu', 'dali', 'hybrid', not 'gpu'"):
         fl.Loader(photos, batch_size=8, transforms=train, engine="gpu")
+
+
+def test_dali_decodes_for_proof_only_what_nobody_proved(photos, train, tmp_path, monkeypatch):
+    fl.convert(photos, tmp_path / "shards")
+    proofs = []
+    prove = samples._is_sound
+    monkeypatch.setattr(samples, "_is_sound", lambda data: proofs.append(len(data)) or prove(data))
+    for source, verify, expected in (
+        (photos, "first", 50),
+        (tmp_path / "shards", "first", 0),
+        (tmp_path / "shards", "never", 50),
+    ):
+        proofs.clear()
+        with fl.Loader(source, batch_size=8, transforms=train, num_workers=2, engine="dali", verify=verify) as loader:
+            for epoch in range(2):
+                read(loader, epoch)
+        assert len(proofs) == expected, (source, verify)

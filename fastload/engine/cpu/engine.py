@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from fastload import jit
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
-from fastload.engine.base import Engine, Failure, OpenSlot, Pending, Request
+from fastload.engine.base import Engine, OpenSlot, Pending, Request
 from fastload.engine.cpu.crew import Crew
 from fastload.engine.cpu.job import KERNEL_READS, Job
 from fastload.engine.cpu.warm_up import warm_up, warm_up_items
 from fastload.engine.requests import check_output, check_slot
-from fastload.errors import ConfigError, FastloadError
+from fastload.engine.serving import PendingJob
+from fastload.errors import ConfigError
 from fastload.jpeg import decoder
 from fastload.processors import available_processors
 from fastload.stats import Stats
@@ -61,30 +62,8 @@ class CpuEngine(Engine):
         """See Engine. Raises ConfigError for a slot that does not fit the output, FastloadError after close()."""
         job = Job(plan, check_slot(images, self._output))
         self._crew.enqueue(job)
-        return _PendingJob(self, job)
+        return PendingJob(self, self._crew, job)
 
     def close(self) -> None:
         self._crew.dismiss()
         self._crew.join()
-
-    def cancel(self, job: Job) -> None:
-        """Gives one job up and waits for what of it has begun."""
-        self._crew.stop(job, FastloadError("this batch was cancelled"))
-        job.finished.wait()
-
-
-class _PendingJob:
-    """A Pending. It keeps the engine alive, so that nobody waits for threads that are gone."""
-
-    def __init__(self, engine: CpuEngine, job: Job) -> None:
-        self._engine = engine
-        self._job = job
-
-    def result(self) -> tuple[Failure, ...]:
-        self._job.finished.wait()
-        if self._job.error is not None:
-            raise self._job.error
-        return tuple(sorted(self._job.failures, key=lambda failure: failure.row))
-
-    def cancel(self) -> None:
-        self._engine.cancel(self._job)

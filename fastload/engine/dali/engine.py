@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
-from fastload.engine.base import Engine, Failure, OpenSlot, Pending, Request
+from fastload.engine.base import Engine, OpenSlot, Pending, Request
 from fastload.engine.dali.feeder import Feeder, Job
 from fastload.engine.dali.graph import check_interpolation, import_dali
 from fastload.engine.requests import check_output, check_slot
-from fastload.errors import ConfigError, FastloadError
+from fastload.engine.serving import PendingJob
+from fastload.errors import ConfigError
 from fastload.processors import available_processors
 from fastload.stats import Stats
 
@@ -77,30 +78,8 @@ class DaliEngine(Engine):
             check_slot(images, self._output)
         job = Job(plan, images)
         self._feeder.enqueue(job)
-        return _PendingJob(self, job)
+        return PendingJob(self, self._feeder, job)
 
     def close(self) -> None:
         self._feeder.dismiss()
         self._feeder.join()
-
-    def cancel(self, job: Job) -> None:
-        """Gives one job up and waits for what of it has begun."""
-        self._feeder.stop(job, FastloadError("this batch was cancelled"))
-        job.finished.wait()
-
-
-class _PendingJob:
-    """A Pending. It keeps the engine alive, so that nobody waits for a thread that is gone."""
-
-    def __init__(self, engine: DaliEngine, job: Job) -> None:
-        self._engine = engine
-        self._job = job
-
-    def result(self) -> tuple[Failure, ...]:
-        self._job.finished.wait()
-        if self._job.error is not None:
-            raise self._job.error
-        return tuple(sorted(self._job.failures, key=lambda failure: failure.row))
-
-    def cancel(self) -> None:
-        self._engine.cancel(self._job)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from fastload.engine.dali.graph import DEPTH, BatchRefused, Graph
 from fastload.engine.dali.probe import regions_are_exact
 from fastload.engine.dali.samples import Encoded, as_ppm, decode_pixels, read_sample
 from fastload.engine.requests import check_request
+from fastload.engine.serving import Server
 from fastload.errors import DataError, FastloadError
 from fastload.stats import Stats
 
@@ -63,63 +63,30 @@ class _Flight:
     num_rows: int
 
 
-class Feeder:
+class Feeder(Server[Job]):
     """Serves jobs in order; at most DEPTH of them are in the pipeline."""
 
     def __init__(
         self, dataset: Dataset, output: Output, num_threads: int, device: torch.device | None, stats: Stats
     ) -> None:
+        super().__init__()
         self._dataset = dataset
         self._output = output
         self._num_threads = num_threads
         self._device = device
         self._stats = stats
         self._checked = np.full(len(dataset), dataset.proven, np.bool_)
-        self._changed = threading.Condition()
-        self._queue: deque[Job] = deque()
-        self._dismissed = False
         self._graph: Graph | None = None
         self._graph_rows = 0
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="fastload-dali-read")
-        self._thread = threading.Thread(target=self._serve, name="fastload-dali", daemon=False)
-        _feeders.add(self)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._serve, name="fastload-dali", daemon=False)]
+        self._threads[0].start()
 
-    def enqueue(self, job: Job) -> None:
-        with self._changed:
-            if self._dismissed:
-                raise FastloadError("the engine is closed: make a new one")
-            self._queue.append(job)
-            self._changed.notify_all()
-
-    def stop(self, job: Job, error: BaseException) -> None:
-        """Lets no more work of ``job`` begin; it is finished as soon as nothing of it is under way."""
-        with self._changed:
-            if job.finished.is_set():
-                return
-            job.stopped = True
-            job.error = job.error or error
-            if not job.begun:
-                self._queue.remove(job)
-                job.finished.set()
-
-    def abandon(self) -> None:
-        """Sends the thread home and waits for nothing: for a finalizer, which may run at any moment in any thread."""
-        with self._changed:
-            self._dismissed = True
-            self._changed.notify_all()
-
-    def dismiss(self) -> None:
-        """Stops every job that has not begun and sends the thread home."""
-        self.abandon()
-        with self._changed:
-            for job in list(self._queue):
-                self.stop(job, FastloadError("the engine was closed before this batch was finished"))
-
-    def join(self) -> None:
-        """Waits for the end of every thread."""
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+    def _stop(self, job: Job) -> None:
+        job.stopped = True
+        if not job.begun:
+            self._queue.remove(job)
+            job.finished.set()
 
     def _serve(self) -> None:
         flights: deque[_Flight] = deque()
@@ -311,15 +278,3 @@ class Feeder:
             arguments=flight.arguments[items],
             num_rows=flight.num_rows,
         )
-
-
-_feeders: weakref.WeakSet[Feeder] = weakref.WeakSet()
-
-
-def _dismiss_all() -> None:
-    for feeder in list(_feeders):
-        feeder.dismiss()
-
-
-# As for the CPU engine's threads: the interpreter waits for threads before it runs atexit functions.
-threading._register_atexit(_dismiss_all)  # type: ignore[attr-defined]
