@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.augment.parameters import Draws
+from fastload.augment.program import Program
 
 _INT32_MAX: Final = 2**31 - 1
 
@@ -75,14 +76,16 @@ class Canvas:
         boxes[:, 2:] = height, width
         self.crop(boxes)
 
-    def draws(self, ids: NDArray[np.int64]) -> Draws:
-        """The geometry in the form that engines take."""
+    def draws(self, ids: NDArray[np.int64], *, before: Program | None, after: Program | None) -> Draws:
+        """The geometry in the form that engines take, with the operations on pixels around it."""
         return Draws(
             ids=ids,
             box=self._box,
             grid=self._grid.astype(np.int32),
             window=self._window.astype(np.int32),
             flip=self._flip,
+            before=before,
+            after=after,
         )
 
 

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastload.augment.program import Program
+
 DType = Literal["uint8", "float16", "bfloat16", "float32"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "area"]
@@ -55,21 +57,62 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
-    """The geometry of a batch of n samples. Row i belongs to sample ``ids[i]``.
+class Warp:
+    """Rotations, affine and perspective maps of n samples, composed to one sampling of what ``Draws.window`` shows.
 
-    The source is cut down to the pixels that ``box`` touches, and the box within them is resampled onto a grid of
-    ``grid`` pixels, as Pillow's ``cut.resize((grid_w, grid_h), resample, box=...)`` does it (Pillow's filter reaches
-    beyond its box, torchvision crops first: taps never leave the cut). ``window`` is the part of that grid that is put
-    out, and what of the window lies outside the grid is 0 (black, before scale and bias). ``flip`` mirrors the output
-    left to right.
+    Coordinates are (x, y) in pixels, the upper left corner of an image at (0, 0), so that the middle of its first pixel
+    lies at (0.5, 0.5). A pixel of the output at (x, y) takes what lies at ``matrix[i, 0] @ (x, y, 1)`` (divided by its
+    last element) in image 0, which is the window of the grid. Images 1 to k - 1 stand between the two: their edges cut,
+    as each step's does when steps are done one by one. Where the middle of an output pixel falls outside of image j
+    it is ``fill[i, j]`` (of several j the greatest: the step that was done last paints last). Samples with fewer
+    maps than others have (the identity, the output's size) in the last places.
+
+    Attributes:
+        matrix: float64 (n, k, 3, 3), from the output to image j.
+        size: int32 (n, k, 2), height and width of image j; of image 0 the window's.
+        fill: float64 (n, k, 3), levels of red, green and blue.
+        active: bool (n,), False where a sample has no map at all: its window is the output.
+        interpolation: "nearest", or "bilinear", where at the edges of image 0 the fill is a neighbour like any other.
+    """
+
+    matrix: NDArray[np.float64]
+    size: NDArray[np.int32]
+    fill: NDArray[np.float64]
+    active: NDArray[np.bool_]
+    interpolation: Literal["nearest", "bilinear"]
+
+    def rows(self, rows: slice) -> Warp:
+        """The maps of some of the samples; views, not copies."""
+        return Warp(
+            matrix=self.matrix[rows],
+            size=self.size[rows],
+            fill=self.fill[rows],
+            active=self.active[rows],
+            interpolation=self.interpolation,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """All that was drawn for a batch of n samples. Row i belongs to sample ``ids[i]``.
+
+    In this order: ``before`` works on the pixels of the source. The source is cut down to the pixels that ``box``
+    touches, and the box within them is resampled onto a grid of ``grid`` pixels, as Pillow's
+    ``cut.resize((grid_w, grid_h), resample, box=...)`` does it (Pillow's filter reaches beyond its box, torchvision
+    crops first: taps never leave the cut). ``window`` is the part of that grid that is put out, and what of the window
+    lies outside the grid is ``pad`` (black where it is None). ``flip`` mirrors the window left to right. ``warp`` maps
+    it onto the output. ``after`` works on that. Then comes the store: scale, bias and rounding to the output's type.
 
     Attributes:
         ids: int64 (n,), sample numbers.
         box: float64 (n, 4), top, left, height, width in source pixels; inside the image.
         grid: int32 (n, 2), height, width of the whole resampled grid.
-        window: int32 (n, 4), top, left, height, width in grid pixels; height and width equal the output's.
+        window: int32 (n, 4), top, left, height, width in grid pixels; height and width equal the output's, but for
+            samples with a map.
         flip: bool (n,).
+        pad: float64 (n, 3), levels of red, green and blue outside the grid; None for black.
+        warp: Maps that are not parallel to the axes; None where no sample has one.
+        before, after: Operations on pixels; None where no sample has any.
     """
 
     ids: NDArray[np.int64]
@@ -77,9 +120,28 @@ class Draws:
     grid: NDArray[np.int32]
     window: NDArray[np.int32]
     flip: NDArray[np.bool_]
+    pad: NDArray[np.float64] | None = None
+    warp: Warp | None = None
+    before: Program | None = None
+    after: Program | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether one separable resampling is all there is to do."""
+        return self.pad is None and self.warp is None and self.before is None and self.after is None
 
     def rows(self, rows: slice) -> Draws:
-        """The geometry of some of the samples; views, not copies."""
+        """The draws of some of the samples (a slice without a step); views, not copies, of all but a few words."""
+        parts = {
+            name: None if part is None else part.rows(rows)
+            for name, part in (("warp", self.warp), ("before", self.before), ("after", self.after))
+        }
         return Draws(
-            ids=self.ids[rows], box=self.box[rows], grid=self.grid[rows], window=self.window[rows], flip=self.flip[rows]
+            ids=self.ids[rows],
+            box=self.box[rows],
+            grid=self.grid[rows],
+            window=self.window[rows],
+            flip=self.flip[rows],
+            pad=None if self.pad is None else self.pad[rows],
+            **parts,  # type: ignore[arg-type]
         )

@@ -9,26 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastload.augment import portable
-from fastload.augment.canvas import Canvas, resized_sizes
-from fastload.augment.crop import CropRule, draw_crops
+from fastload.augment.canvas import Canvas
+from fastload.augment.drawing import Boxes, Drawing
 from fastload.augment.form import Form
 from fastload.augment.parameters import Draws, Output
-from fastload.augment.rng import check_stream, random_words, uniform
+from fastload.augment.registry import number_steps
+from fastload.augment.rng import check_stream
+from fastload.augment.steps import Step
 from fastload.errors import ConfigError
 from fastload.transforms import (
-    CenterCrop,
     Normalize,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
     Resize,
     ToDtype,
     Transform,
     flatten,
 )
-
-_RANDOM = (RandomResizedCrop, RandomHorizontalFlip)
-_NO_WORDS = np.empty((4, 0, 0), dtype=np.uint64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +38,18 @@ class AugmentPlan:
     output: Output
     steps: tuple[Transform, ...]
 
-    def draw(self, *, seed: int, epoch: int, ids: ArrayLike, sizes: NDArray[np.int32]) -> Draws:
+    @functools.cached_property
+    def _steps(self) -> tuple[Step, ...]:
+        return number_steps(self.steps)
+
+    @property
+    def num_random(self) -> int:
+        """Random transforms of the chain."""
+        return sum(step.kind.random for step in self._steps)
+
+    def draw(
+        self, *, seed: int, epoch: int, ids: ArrayLike, sizes: NDArray[np.int32], boxes: Boxes | None = None
+    ) -> Draws:
         """Draws the geometry of a batch: a pure function of (seed, epoch, id, size) for each sample by itself.
 
         Random transforms are numbered among themselves: adding a Resize or a Normalize, or changing an output size,
@@ -55,6 +61,7 @@ class AugmentPlan:
             ids: Sample numbers, int64 (n,).
             sizes: Height and width of their sources, int32 (n, 2), as ``Dataset.sizes`` gives them; (0, 0), an
                 unreadable header, is drawn as an image of one pixel.
+            boxes: Bounding boxes in the sources, for transforms that look at them.
 
         Raises:
             ConfigError: seed, epoch or a shape is not as above.
@@ -65,33 +72,11 @@ class AugmentPlan:
             raise ConfigError(f"ids must be (n,) and sizes (n, 2), but got {numbers.shape} and {shapes.shape}")
         canvas = Canvas(shapes)
         check_stream(seed, epoch)
-        transforms = np.arange(sum(isinstance(step, _RANDOM) for step in self.steps))[:, None]
-        # The first block of words of every random transform in one go: numpy's cost is per call, not per sample.
-        words = random_words(numbers, seed=seed, epoch=epoch, transform=transforms) if transforms.size else _NO_WORDS
-        transform = 0
-        for step in self.steps:
-            if isinstance(step, Resize):
-                canvas.resize(resized_sizes(canvas.heights, canvas.widths, step.size, step.max_size))
-            elif isinstance(step, CenterCrop):
-                canvas.center_crop(*step.size)
-            elif isinstance(step, RandomResizedCrop):
-                boxes = draw_crops(
-                    _crop_rule(step),
-                    canvas.heights,
-                    canvas.widths,
-                    numbers,
-                    words[:, transform],
-                    seed=seed,
-                    epoch=epoch,
-                    transform=transform,
-                )
-                canvas.crop(boxes)
-                canvas.resize(np.array([step.size], dtype=np.int64))
-                transform += 1
-            elif isinstance(step, RandomHorizontalFlip):
-                canvas.flip(uniform(words[0, transform]) < step.p)
-                transform += 1
-        return canvas.draws(numbers)
+        drawing = Drawing(ids=numbers, seed=seed, epoch=epoch, canvas=canvas, boxes=boxes)
+        drawing.prepare(self.num_random)
+        for step in self._steps:
+            step.draw(drawing)
+        return drawing.draws()
 
 
 def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentPlan:
@@ -138,9 +123,3 @@ def _why_no_size(steps: list[Transform]) -> str:
         return f"{steps[-1]} leaves sizes as they are: add RandomResizedCrop(224), or Resize(256) and CenterCrop(224)"
     size = resizes[-1].size or resizes[-1].max_size
     return f"{resizes[-1]} fixes one side only: add CenterCrop({size}) after it, or give it (height, width)"
-
-
-@functools.lru_cache(maxsize=64)
-def _crop_rule(step: RandomResizedCrop) -> CropRule:
-    low, high = step.ratio
-    return CropRule(scale=step.scale, ratio=step.ratio, log_ratio=(portable.log(low), portable.log(high)))

@@ -27,7 +27,8 @@ def draw(chain, ids, *, seed=7, epoch=0):
 
 
 def same(first, second, rows=slice(None)):
-    return all(np.array_equal(getattr(first, name)[rows], getattr(second, name)) for name in vars(second))
+    arrays = [name for name, part in vars(second).items() if part is not None]
+    return all(np.array_equal(getattr(first, name)[rows], getattr(second, name)) for name in arrays)
 
 
 # ---------------------------------------------------------------------------------------------------- output

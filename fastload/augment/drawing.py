@@ -1,0 +1,95 @@
+"""A batch while its parameters are drawn: what every step of a chain reads and adds to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload.augment.canvas import Canvas
+from fastload.augment.parameters import Draws
+from fastload.augment.program import ProgramBuilder
+from fastload.augment.rng import random_words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boxes:
+    """Bounding boxes of the sources of n samples, for transforms whose draw depends on them.
+
+    Attributes:
+        start: int64 (n + 1,): those of sample i are ``start[i]`` to ``start[i + 1]``.
+        xyxy: float64 (m, 4), left, top, right, bottom in source pixels.
+    """
+
+    start: NDArray[np.int64]
+    xyxy: NDArray[np.float64]
+
+
+@dataclass(eq=False, kw_only=True)
+class Drawing:
+    """n samples, drawn step by step.
+
+    Attributes:
+        ids: int64 (n,), sample numbers.
+        seed, epoch: Of the stream.
+        canvas: The geometry so far.
+        boxes: Of the sources; None where the data set has none or nobody asks.
+        active: bool (n,), samples that the step at hand applies to: all, but within RandomApply and its like.
+        sampled: Whether a geometric step stands before the step at hand: operations go to ``after`` from then on.
+        number: Of the random transform at hand, counted in the order in which they are written.
+    """
+
+    ids: NDArray[np.int64]
+    seed: int
+    epoch: int
+    canvas: Canvas
+    boxes: Boxes | None = None
+    sampled: bool = False
+    number: int = 0
+    active: NDArray[np.bool_] = field(init=False)
+    before: ProgramBuilder = field(init=False)
+    after: ProgramBuilder = field(init=False)
+    _first: NDArray[np.uint64] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.active = np.ones(len(self.ids), np.bool_)
+        self.before, self.after = ProgramBuilder(len(self.ids)), ProgramBuilder(len(self.ids))
+
+    def prepare(self, count: int) -> None:
+        """Draws the first words of all ``count`` random transforms in one go: numpy's cost is per call."""
+        if count:
+            transforms = np.arange(count)[:, None]
+            self._first = random_words(self.ids, seed=self.seed, epoch=self.epoch, transform=transforms)
+
+    def words(self, block: int = 0) -> NDArray[np.uint64]:
+        """Four random 32-bit words for each sample, uint64 (4, n), of the random transform at hand.
+
+        Args:
+            block: Which four: a transform that needs more takes further blocks.
+        """
+        if block == 0 and self._first is not None:
+            first: NDArray[np.uint64] = self._first[:, self.number]
+            return first
+        return random_words(self.ids, seed=self.seed, epoch=self.epoch, transform=self.number, block=block)
+
+    @property
+    def program(self) -> ProgramBuilder:
+        """Where an operation on pixels belongs."""
+        return self.after if self.sampled else self.before
+
+    @contextlib.contextmanager
+    def only(self, where: NDArray[np.bool_]) -> Iterator[None]:
+        """Narrows ``active`` to ``where`` for the steps within."""
+        outer = self.active
+        self.active = outer & where
+        try:
+            yield
+        finally:
+            self.active = outer
+
+    def draws(self) -> Draws:
+        """All that was drawn, in the form that engines take."""
+        return self.canvas.draws(self.ids, before=self.before.build(), after=self.after.build())

@@ -1,0 +1,39 @@
+"""What the plan knows of each declared transform: how it draws, and whether it takes random words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastload.augment.drawing import Drawing
+from fastload.transforms import Transform
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a type of transform is carried out.
+
+    Attributes:
+        draw: Adds what the transform does to ``Drawing.active`` samples.
+        random: Whether it takes words of its own: random transforms are numbered among themselves.
+        geometric: Whether it works on the canvas, not on pixels.
+    """
+
+    draw: Callable[[Any, Drawing], None]
+    random: bool = True
+    geometric: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """A transform of a chain, with the number of the random transforms before it."""
+
+    transform: Transform
+    kind: Kind
+    number: int
+
+    def draw(self, drawing: Drawing) -> None:
+        drawing.number = self.number
+        drawing.sampled |= self.kind.geometric
+        self.kind.draw(self.transform, drawing)
