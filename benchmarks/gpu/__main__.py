@@ -76,6 +76,7 @@ def _loading(options: argparse.Namespace, corpus: Corpus, size: int) -> list[dic
                 "slowest": 1 / max(found.wall_seconds),
                 "fastest": 1 / min(found.wall_seconds),
                 "cpu_ms_per_image": 1000 * median(found.cpu_seconds),
+                "gpu_ms_per_image": None if found.gpu_seconds is None else 1000 * found.gpu_seconds,
                 "gpu_bytes": found.gpu_bytes,
                 "memory_bytes": None if memory is None else memory.peak_allocated,
                 "start_seconds": found.start_seconds,

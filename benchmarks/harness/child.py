@@ -83,6 +83,13 @@ class Child:
             "fault": fault,
         }
 
+    def gpu_time(self) -> dict[str, Any]:
+        """Seconds for which the device worked for an image, over an epoch of its own: tracing takes time itself."""
+        with views.traced(self._task.device) as trace:
+            answer = self.epoch()
+        seconds = views.device_seconds(trace)
+        return answer | {"gpu_seconds": None if seconds is None else seconds / answer["images"]}
+
     def check(self) -> dict[str, Any]:
         """Compares pixels with Pillow's, under the same pipeline without chance, sample by sample."""
         self._running.close()
@@ -125,6 +132,8 @@ class Child:
                 case "collect":
                     gc.collect()
                     answer({})
+                case "gpu_time":
+                    answer(self.gpu_time())
                 case "statistics":
                     answer(self.statistics())
                 case "check":

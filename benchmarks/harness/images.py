@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,21 @@ def wait_for(tensor: torch.Tensor) -> None:
 def gpu_free_bytes(device: str) -> int | None:
     """Free memory of the CUDA device; None for the CPU. Starts CUDA, whose own memory is taken after that."""
     return torch.cuda.mem_get_info(device)[0] if device != "cpu" else None
+
+
+def traced(device: str) -> contextlib.AbstractContextManager[Any]:
+    """Records what a CUDA device does, whoever asks it to; yields None for the CPU."""
+    if device == "cpu":
+        return contextlib.nullcontext()
+    return torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+
+
+def device_seconds(trace: Any) -> float | None:
+    """Seconds that the kernels and copies of a trace took, those of all streams added up; None without a trace."""
+    if trace is None:
+        return None
+    work = [event for event in trace.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return sum(event.time_range.elapsed_us() for event in work if not event.is_user_annotation) / 1e6
 
 
 def as_tensors(images: Any, labels: Any) -> tuple[Any, torch.Tensor]:

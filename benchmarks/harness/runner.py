@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.harness.chance import fault_of_chance, reference_statistics
 from benchmarks.harness.datasets import REPOSITORY, Corpus
-from benchmarks.harness.pipelines import PIPELINES, Pipeline
+from benchmarks.harness.pipelines import PIPELINES
 from benchmarks.harness.process_tree import Memory, MemoryWatch, descendants, settled_cpu_seconds
 from benchmarks.peers import find
 
@@ -52,6 +52,8 @@ class Outcome:
         start_seconds: From starting the process to its first batch, imports and compilation included.
         memory: Peaks.
         gpu_bytes: Memory of the device that it took, CUDA's own included; None without a device.
+        gpu_seconds: Per image, of the device's kernels and copies (of all streams, added up; the fixed units of a GPU
+            that decode JPEGs are not among them); None without a device.
         torch_memory: The same of a process that imported torch and has no loader.
         check: Result of the comparison with the reference.
         failure: Why the numbers do not count, or None.
@@ -62,6 +64,7 @@ class Outcome:
     start_seconds: float = 0.0
     memory: Memory | None = None
     torch_memory: Memory | None = None
+    gpu_seconds: float | None = None
     gpu_bytes: int | None = None
     check: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
@@ -218,17 +221,19 @@ def measure(
                     outcomes[peer].wall_seconds.append(wall / images)
         for peer in [] if times_only else _sound(outcomes):
             with _noted(outcomes[peer]):
-                _watch_and_check(running[peer], outcomes[peer], PIPELINES[group.pipeline], corpus)
+                _watch_and_check(running[peer], outcomes[peer], group, corpus)
     finally:
         for process in running.values():
             process.close()
     return outcomes
 
 
-def _watch_and_check(process: LoaderProcess, outcome: Outcome, pipeline: Pipeline, corpus: Corpus) -> None:
+def _watch_and_check(process: LoaderProcess, outcome: Outcome, group: Group, corpus: Corpus) -> None:
+    pipeline = PIPELINES[group.pipeline]
     with MemoryWatch(process.pid) as watch:
         process.ask("epoch")
     outcome.memory, outcome.torch_memory = watch.memory(), memory_of_torch()
+    outcome.gpu_seconds = process.ask("gpu_time")["gpu_seconds"] if group.device != "cpu" else None
     if pipeline.kind == "train":
         found = process.ask("statistics")
         fault = fault_of_chance(found, reference_statistics(corpus, pipeline))

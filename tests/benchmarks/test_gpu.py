@@ -61,6 +61,8 @@ def test_the_loaders_deliver_photographs_with_their_labels(corpus, name, monkeyp
     epoch = child.epoch()
     assert (epoch["fault"], epoch["gpu_bytes"]) == (None, None)
     assert epoch["images"] == 16
+    traced = child.gpu_time()
+    assert (traced["fault"], traced["gpu_seconds"]) == (None, None)
     check = child.check()
     assert check["fault"] is None, check
     assert check["mean_difference"] < 1.0
@@ -134,7 +136,12 @@ def test_without_a_gpu_the_command_says_so():
 def test_a_page_names_what_fell_short_and_what_is_missing():
     speed = {"slowest": 1.0, "fastest": 2.0, "gpu_bytes": 3 << 30, "fault": None}
     training = {"model": "resnet50", "wait_share": 0.08, "host_wait_share": 0.5, "compile_seconds": 41.0} | speed
-    loading = {"cpu_ms_per_image": 0.4, "memory_bytes": 1 << 30, "check": {"mean_difference": 0.1}} | speed
+    loading = {
+        "cpu_ms_per_image": 0.4,
+        "gpu_ms_per_image": 0.0251,
+        "memory_bytes": 1 << 30,
+        "check": {"mean_difference": 0.1},
+    } | speed
     text = tables.render(
         {
             "date": "2026-01-01",
@@ -160,6 +167,6 @@ def test_a_page_names_what_fell_short_and_what_is_missing():
             ],
         }
     )
-    assert "| 224 | fastload-cpu-engine | 26,000 (1 to 2) | 1.30x | 0.400 | 3.0 GiB | 1.0 GiB | 0.10 |" in text
-    assert "| 224 | fastload-dali | a / b | | | | | |" in text
+    assert "| 224 | fastload-cpu-engine | 26,000 (1 to 2) | 1.30x | 0.400 | 0.025 | 3.0 GiB | 1.0 GiB | 0.10 |" in text
+    assert "| 224 | fastload-dali | a / b | | | | | | |" in text
     assert "| cpu | 7,200 (1 to 2) | 90.0% (goal 97%) | 8.0% | 50.0% | 41 s | 3.0 GiB |" in text
