@@ -14,6 +14,8 @@ _LN2_HIGH: Final = float.fromhex("0x1.62e42feep-1")
 _LN2_LOW: Final = float.fromhex("0x1.a39ef35793c76p-33")
 _PER_LN2: Final = float.fromhex("0x1.71547652b82fep+0")
 _TERMS: Final = tuple(1.0 / math.factorial(power) for power in range(13, -1, -1))
+_SQRT_HALF: Final = float.fromhex("0x1.6a09e667f3bcdp-1")
+_ATANH_TERMS: Final = tuple(1.0 / power for power in range(23, 0, -2))
 
 
 def log(value: float) -> float:
@@ -36,3 +38,22 @@ def exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
         total *= rest
         total += term
     return np.ldexp(total, exponent.astype(np.int32))
+
+
+def ln(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The natural logarithm of each value, finite and above 0, to about one unit in the last place, as :func:`exp`.
+
+    The series of the inverse hyperbolic tangent: with the mantissa in [sqrt(1/2), sqrt(2)) its argument is at most
+    0.172, and the first term left out is below 1e-18.
+    """
+    mantissa, exponent = np.frexp(values)
+    low = mantissa < _SQRT_HALF
+    mantissa = np.where(low, mantissa * 2.0, mantissa)
+    exponent = (exponent - low).astype(np.float64)
+    part = (mantissa - 1.0) / (mantissa + 1.0)
+    square = part * part
+    total = np.full_like(square, _ATANH_TERMS[0])
+    for term in _ATANH_TERMS[1:]:
+        total *= square
+        total += term
+    return exponent * _LN2_HIGH + (2.0 * part * total + exponent * _LN2_LOW)
