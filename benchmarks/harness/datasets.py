@@ -171,6 +171,12 @@ def _write_fastload_without_index(folder: Path, target: Path) -> None:
     fastload.convert(str(folder), str(target), seek_index=False)
 
 
+def _write_fastload_tiled(folder: Path, target: Path) -> None:
+    import fastload
+
+    fastload.convert(str(folder), str(target), tiles=True)
+
+
 def _write_beton(folder: Path, target: Path, *, raw: bool) -> None:
     """FFCV's format by our writer: the original JPEG bytes, which FFCV's own would encode anew, or raw pixels."""
     import fastload
@@ -232,6 +238,7 @@ FORMS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
     "beton-raw": ("folder", functools.partial(_write_beton, raw=True)),
     "folder-q90": ("beton-q90", _write_folder_q90),
     "fastload-noindex": ("folder", _write_fastload_without_index),
+    "fastload-tiled": ("folder", _write_fastload_tiled),
     "fastload-q90": ("folder-q90", _write_fastload),
     "litdata": ("folder", _write_litdata),
     "mds": ("folder", _write_mds),

@@ -263,6 +263,16 @@ GPU_PEERS: dict[str, Entry] = {
         kinds=("train",),
         options={"engine": "dali"},
     ),
+    "fastload-dali-tiled": Entry(
+        title="fastload, DALI engine, tiles",
+        module="fastload_loader",
+        requires=("fastload", "nvidia.dali"),
+        form="fastload-tiled",
+        settings="the DALI engine on shards rewritten with restart tiles (fastload convert --tiles), equal pixels",
+        limits=_DALI,
+        kinds=("train",),
+        options={"engine": "dali"},
+    ),
     "dali-webdataset": Entry(
         title="DALI",
         module="dali_webdataset",

@@ -38,7 +38,9 @@ def corpus(photographs, tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
-@pytest.mark.parametrize("name", ["fastload-cpu-engine", "fastload-dali", "dali-webdataset", "torchvision-decode"])
+@pytest.mark.parametrize(
+    "name", ["fastload-cpu-engine", "fastload-dali", "fastload-dali-tiled", "dali-webdataset", "torchvision-decode"]
+)
 def test_the_loaders_deliver_photographs_with_their_labels(corpus, name, monkeypatch):
     from benchmarks.harness.child import Child
 

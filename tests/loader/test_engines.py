@@ -14,6 +14,7 @@ from fastload.loader import choose as choosing
 from fastload.loader.choose import Choice, choose, decide
 
 ENGINES = ["cpu", "dali", "hybrid"]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture
@@ -27,26 +28,30 @@ def read(loader, epoch=0):
     return [(batch.ids.clone(), batch.labels.clone(), batch.images.clone()) for batch in loader]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("engine", ["dali", "hybrid"])
-def test_equal_seeds_give_equal_samples_and_crops_on_every_engine(photos, train, engine, quick):
+def test_equal_seeds_give_equal_samples_and_crops_on_every_engine(photos, train, engine, device, quick):
     options = {"batch_size": 8, "transforms": train, "num_workers": 2, "seed": 5}
     with fl.Loader(photos, engine="cpu", **options) as loader:
         expected = read(loader, 3)
-    with fl.Loader(photos, engine=engine, **options) as loader:
+    with fl.Loader(photos, engine=engine, device=device, **options) as loader:
         found = read(loader, 3)
         assert loader.stats().epoch.read == 50
     for (ids, labels, images), (other_ids, other_labels, others) in zip(expected, found, strict=True):
         assert torch.equal(ids, other_ids)
-        assert torch.equal(labels, other_labels)
-        difference = (images.float() - others.float()).abs()
+        assert other_labels.device.type == others.device.type == device
+        assert torch.equal(labels, other_labels.cpu())
+        difference = (images.float() - others.cpu().float()).abs()
         assert others.is_contiguous(memory_format=torch.channels_last)
-        assert difference.mean() <= 0.6
-        assert difference[:, :, 1:-1, 1:-1].max() <= 2
+        # nvJPEG rounds and upsamples colour in its own way; libjpeg-turbo, which DALI has on the CPU, as we do.
+        assert difference.mean() <= (0.6 if device == "cpu" else 3)
+        assert device == "cuda" or difference[:, :, 1:-1, 1:-1].max() <= 2
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("engine", ["dali", "hybrid"])
-def test_a_run_goes_on_where_a_state_was_taken(photos, train, engine, quick):
-    options = {"batch_size": 8, "transforms": train, "num_workers": 2, "engine": engine}
+def test_a_run_goes_on_where_a_state_was_taken(photos, train, engine, device, quick):
+    options = {"batch_size": 8, "transforms": train, "num_workers": 2, "engine": engine, "device": device}
     with fl.Loader(photos, **options) as loader:
         iterator = iter(loader)
         for _ in range(3):
@@ -58,8 +63,9 @@ def test_a_run_goes_on_where_a_state_was_taken(photos, train, engine, quick):
         assert [batch.ids.tolist() for batch in loader] == rest
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("engine", ["dali", "hybrid"])
-def test_damaged_samples_are_replaced_and_listed_alike(own_photos, train, engine, quick):
+def test_damaged_samples_are_replaced_and_listed_alike(own_photos, train, engine, device, quick):
     damaged = sorted(own_photos.rglob("*.jpg"))[::9]
     for path in damaged:
         data = path.read_bytes()
@@ -67,7 +73,7 @@ def test_damaged_samples_are_replaced_and_listed_alike(own_photos, train, engine
     accounts = []
     for name in ("cpu", engine):
         options = {"batch_size": 8, "transforms": train, "num_workers": 2, "on_error": "skip", "engine": name}
-        with fl.Loader(own_photos, **options) as loader:
+        with fl.Loader(own_photos, device=device, **options) as loader:
             ids = [ids.tolist() for ids, _, _ in read(loader)]
             epoch = loader.stats().epoch
         accounts.append((ids, epoch.read, [(one.key, one.replacement_key, one.batch) for one in epoch.skipped]))
