@@ -73,7 +73,8 @@ def torch_dtype(dtype: DType) -> torch.dtype:
 
 def as_tensor(memory: NDArray[Any], dtype: DType) -> torch.Tensor:
     """The array as a tensor of ``dtype``, without a copy; shape as it is."""
-    return torch.from_numpy(memory).view(_STORAGE[dtype][1])
+    tensor = torch.from_numpy(memory)
+    return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
 
 
 class _Lease:

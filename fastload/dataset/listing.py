@@ -32,7 +32,11 @@ class PackedNames:
         return len(self._offsets) - 1
 
     def __getitem__(self, number: int) -> str:
-        return os.fsdecode(self._data[int(self._offsets[number]) : int(self._offsets[number + 1])])
+        return os.fsdecode(self.encoded(number))
+
+    def encoded(self, number: int) -> bytes:
+        """One of them as the system takes it."""
+        return self._data[int(self._offsets[number]) : int(self._offsets[number + 1])]
 
     def digest(self) -> str:
         """Hex digest of all of them, in their order."""

@@ -20,10 +20,38 @@ class Request:
     Attributes:
         rows: int64 (n,), distinct rows of the slot.
         draws: Parameters of the n samples.
+        among: The requests that it was planned with, if there are any: an engine may prepare them together.
+        first: Where among their samples its own begin.
     """
 
     rows: NDArray[np.int64]
     draws: Draws
+    among: Requests | None = None
+    first: int = 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Requests:
+    """Requests that were planned together. Row i of each is row i of its slot.
+
+    Attributes:
+        draws: Parameters of all their samples, one request after the other.
+        starts: Where each request begins in them, and the end of the last.
+    """
+
+    draws: Draws
+    starts: tuple[int, ...]
+
+    def __getitem__(self, place: int) -> Request:
+        first, end = self.starts[place : place + 2]
+        rows = np.arange(end - first, dtype=np.int64)
+        return Request(rows=rows, draws=self.draws.rows(slice(first, end)), among=self, first=first)
+
+    def rows(self) -> NDArray[np.int64]:
+        """The row of each sample in the slot of its request: int64, shape of ``draws.ids``."""
+        starts = np.array(self.starts, np.int64)
+        rows: NDArray[np.int64] = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True)

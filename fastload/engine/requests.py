@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.augment.parameters import DType, Output
+from fastload.augment.parameters import Draws, DType, Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import OpenSlot, Request
 from fastload.errors import ConfigError
@@ -58,8 +58,17 @@ def check_request(request: Request, slot_rows: int | None, output: Output, datas
     """
     draws, rows = request.draws, request.rows
     count = len(rows)
+    if rows.shape != (count,) or rows.dtype.kind != "i":
+        raise ConfigError(f"the planned rows must have shape ({count},), not {rows.shape} of {rows.dtype}")
+    check_draws(draws, count, output, dataset)
+    num_rows = 1 + int(rows.max(initial=0)) if slot_rows is None else slot_rows
+    if count and not (rows.min() >= 0 and rows.max() < num_rows and len(np.unique(rows)) == count):
+        raise ConfigError(f"the planned rows must be distinct rows of the slot, which has {num_rows}")
+
+
+def check_draws(draws: Draws, count: int, output: Output, dataset: Dataset) -> None:
+    """ConfigError unless the parameters of ``count`` samples fit the output and the data."""
     for name, array, shape, kind in (
-        ("rows", rows, (count,), "i"),
         ("ids", draws.ids, (count,), "i"),
         ("box", draws.box, (count, 4), "f"),
         ("grid", draws.grid, (count, 2), "i"),
@@ -68,9 +77,6 @@ def check_request(request: Request, slot_rows: int | None, output: Output, datas
     ):
         if array.shape != shape or array.dtype.kind != kind:
             raise ConfigError(f"the planned {name} must have shape {shape}, not {array.shape} of {array.dtype}")
-    num_rows = 1 + int(rows.max(initial=0)) if slot_rows is None else slot_rows
-    if count and not (rows.min() >= 0 and rows.max() < num_rows and len(np.unique(rows)) == count):
-        raise ConfigError(f"the planned rows must be distinct rows of the slot, which has {num_rows}")
     if count and not (draws.ids.min() >= 0 and draws.ids.max() < len(dataset)):
         raise ConfigError(f"the planned ids must be samples of the data set, which has {len(dataset)}")
     if np.any(draws.grid < 1) or np.any(draws.window[:, 2:] != (output.height, output.width)):

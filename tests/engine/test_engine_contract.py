@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from fastload.engine.base import Request
+from fastload.engine.base import Request, Requests
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.dali import DaliEngine
 from fastload.errors import ConfigError, FastloadError
@@ -255,6 +255,36 @@ def test_a_plan_that_does_not_fit_is_refused(make_engine, files, spoil):
     bad = Request(rows=changed.get("rows", request.rows), draws=type(draws)(**parts))
     with pytest.raises(ConfigError):
         make_engine(dataset, output).submit(lambda: bad, make_slot(3, output)).result()
+
+
+def test_requests_that_were_planned_together_are_served_one_by_one(make_engine, make_dataset, files):
+    dataset, output = make_dataset(files), make_output()
+    engine = make_engine(dataset, output)
+    ids = [i % len(files) for i in range(11)]
+    boxes = [(i, 2 * i, 60 - 2 * i, 80 - 3 * i) for i in range(11)]
+    draws = make_draws(ids, boxes, output, flips=[i % 2 for i in range(11)])
+    together = Requests(draws=draws, starts=(0, 4, 8, 8, 11))
+    slots = [make_slot(4, output) for _ in range(4)]
+    pending = [engine.submit(lambda place=i: together[place], slot) for i, slot in enumerate(slots)]
+    assert [one.result() for one in pending] == [()] * 4
+    alone = make_slot(11, output)
+    engine.submit(lambda: Request(rows=np.arange(11), draws=draws), alone).result()
+    np.testing.assert_array_equal(np.concatenate([slots[0], slots[1], slots[3][:3]]), alone)
+    assert (slots[2] == 0xA5).all()
+    assert (slots[3][3:] == 0xA5).all()
+
+
+def test_one_bad_request_does_not_spoil_those_that_were_planned_with_it(make_engine, make_dataset, files):
+    dataset, output = make_dataset(files), make_output()
+    engine = make_engine(dataset, output)
+    draws = make_draws([0, 1, 2, len(files), 4, 5], [(0, 0, 60, 80)] * 6, output)
+    together = Requests(draws=draws, starts=(0, 2, 4, 6))
+    for place in (0, 2):
+        assert engine.submit(lambda place=place: together[place], make_slot(2, output)).result() == ()
+    with pytest.raises(ConfigError, match="samples of the data set"):
+        engine.submit(lambda: together[1], make_slot(2, output)).result()
+    with pytest.raises(ConfigError, match="rows of the slot"):
+        engine.submit(lambda: together[0], make_slot(1, output)).result()
 
 
 def test_a_slot_that_does_not_fit_is_refused(make_engine, files):

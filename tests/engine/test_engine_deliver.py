@@ -12,7 +12,7 @@ import pytest
 import fastload as fl
 from fastload.dataset import ImageFolderDataset, open_dataset
 from fastload.engine.cpu import CpuEngine
-from fastload.engine.cpu.job import KERNEL_READS, Job, lay_out
+from fastload.engine.cpu.job import KERNEL_READS, Job, Layouts
 from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.deliver import read_ahead
 from fastload.engine.cpu.read_ahead import ReadAhead
@@ -202,18 +202,19 @@ def test_the_kernel_stops_between_two_images():
     plan, slot = whole_images(dataset, output, ids=[0] * count), make_slot(count, output)
     job = Job(plan, slot)
     CpuEngine(dataset, output, num_workers=1).close()  # compiles
-    job.work = lay_out(plan(), job, output, dataset)
-    worker = Worker(dataset, output, Stats(), ReadAhead())
+    layouts = Layouts(output, dataset)
+    job.work = layouts.arrange(plan(), slot)
+    worker = Worker(dataset, output, Stats(), layouts, ReadAhead())
     timer = threading.Timer(0.1, job.stop.fill, [1])
     timer.start()
     worker.run(job)
     timer.join()
-    reached = int(job.next_item[0])
+    reached = int(job.work.next_item[0])
     assert 0 < reached < count, "a timer cannot run while a kernel holds the interpreter's lock"
     assert job.work.items.delivered[:reached].all()
     assert (slot[reached:] == 0xA5).all()
     worker.run(job)
-    assert job.next_item[0] == reached
+    assert job.work.next_item[0] == reached
 
 
 def test_threads_share_the_items_of_one_batch():
@@ -236,11 +237,11 @@ def test_slow_reads_have_the_next_batches_asked_for(monkeypatch):
     dataset, ahead, stats = DiskDataset([b"12345", b"678"]), ReadAhead(), Stats()
     reads = dataset.plan_reads(np.arange(2)).reads
     ahead.notice(seconds=0.004, images=200, num_bytes=20_000_000)
-    ahead.ask(reads, stats)
+    ahead.ask(reads, 0, 2, stats)
     assert asked == []
     ahead.notice(seconds=0.04, images=200, num_bytes=20_000_000)
     for _ in range(100):
-        ahead.ask(reads, stats)
+        ahead.ask(reads, 0, 2, stats)
     assert len(asked) == 64, "and then it is seen anew whether the disk is slow"
     assert [numbers.tolist() for numbers in asked[0]] == [[dataset.file.fileno()] * 2, [4, 9], [5, 3]]
     assert stats.spans() == {}

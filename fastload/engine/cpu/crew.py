@@ -7,7 +7,7 @@ from typing import Final
 
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
-from fastload.engine.cpu.job import Job
+from fastload.engine.cpu.job import Job, Layouts
 from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.worker import Worker
 from fastload.engine.serving import Server
@@ -25,8 +25,8 @@ class Crew(Server[Job]):
 
     def __init__(self, dataset: Dataset, output: Output, num_threads: int, stats: Stats) -> None:
         super().__init__()
-        ahead = ReadAhead()
-        workers = [Worker(dataset, output, stats, ahead) for _ in range(num_threads)]
+        layouts, ahead = Layouts(output, dataset), ReadAhead()
+        workers = [Worker(dataset, output, stats, layouts, ahead) for _ in range(num_threads)]
         self._threads = [
             threading.Thread(target=self._serve, args=(worker,), name=f"fastload-cpu-{number}", daemon=False)
             for number, worker in enumerate(workers)
@@ -84,7 +84,7 @@ class Crew(Server[Job]):
                 break
             if job.work is not None:
                 chosen = job
-                if job.next_item[0] == 0:
+                if not job.work.begun:
                     break
         if chosen is not None:
             chosen.in_flight += 1

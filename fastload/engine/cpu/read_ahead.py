@@ -29,10 +29,10 @@ class ReadAhead:
         if self._batches <= 0 and seconds > images * _SECONDS_PER_IMAGE + num_bytes * _SECONDS_PER_BYTE:
             self._batches = _BATCHES
 
-    def ask(self, reads: Reads, stats: Stats) -> None:
-        """Asks for the images of a batch that has just been planned, if reading was slow lately."""
+    def ask(self, reads: Reads, first: int, end: int, stats: Stats) -> None:
+        """Asks for items ``first`` to ``end``, a batch that has just been planned, if reading was slow lately."""
         if self._batches > 0 and system.ADVISES:
             self._batches -= 1
             begin = perf_counter()
-            read_ahead(reads.descriptor, reads.offset, reads.size)
+            read_ahead(reads.descriptor[first:end], reads.offset[first:end], reads.size[first:end])
             stats.add("read", perf_counter() - begin, 0)

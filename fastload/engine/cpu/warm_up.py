@@ -41,7 +41,7 @@ def warm_up_items() -> None:
     raw = np.zeros((1, 2), np.int64)
     reads = Reads(none, path, paths, zero, zero, zero, np.zeros(1, np.uint8), np.zeros((1, 4), np.int64), raw)
     items = Items(
-        zero, np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64), reads, np.zeros(1, np.uint8), zero.copy()
+        zero, np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64), reads, np.zeros(1, np.uint8), np.array([0, 1])
     )
     memory, constants = Workspace(_OUTPUT).memory(), make_constants(_OUTPUT)
     if system.ADVISES:

@@ -13,7 +13,7 @@ from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure
 from fastload.engine.cpu.decode import Decoded, decode, decode_all
-from fastload.engine.cpu.job import KERNEL_READS, Job, Work, lay_out
+from fastload.engine.cpu.job import KERNEL_READS, Job, Layouts, Work
 from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries, read_tally
 from fastload.engine.cpu.kernels.layout import DONE, REGION_TOO_SMALL, make_constants
 from fastload.engine.cpu.kernels.resample import resample_image
@@ -47,10 +47,11 @@ class _Spent:
 class Worker:
     """The part of a thread that knows pixels; it owns the thread's memory."""
 
-    def __init__(self, dataset: Dataset, output: Output, stats: Stats, ahead: ReadAhead) -> None:
+    def __init__(self, dataset: Dataset, output: Output, stats: Stats, layouts: Layouts, ahead: ReadAhead) -> None:
         self._dataset = dataset
         self._output = output
         self._stats = stats
+        self._layouts = layouts
         self._ahead = ahead
         self._workspace = Workspace(output)
         self._constants = make_constants(output)
@@ -59,10 +60,10 @@ class Worker:
     def plan(self, job: Job) -> Work:
         """Calls the job's planning function and checks what it planned."""
         begin = perf_counter()
-        work = lay_out(job.plan(), job, self._output, self._dataset)
+        work = self._layouts.arrange(job.plan(), job.images)
         self._stats.add("plan", perf_counter() - begin, work.count)
         if work.items is not None:
-            self._ahead.ask(work.items.reads, self._stats)
+            self._ahead.ask(work.items.reads, work.first, work.end, self._stats)
         return work
 
     def run(self, job: Job) -> int:
@@ -74,7 +75,7 @@ class Worker:
         assert work is not None
         spent = _Spent()
         if work.items is not None:
-            self._workspace.reserve(work.most_bytes, work.most_pixels)
+            self._workspace.reserve(work.layout.most_bytes, work.layout.most_pixels)
             while left := self._deliver_items(work, work.items, job.stop, spent):
                 for item in left:
                     self._try(job, work, item, spent)
@@ -92,7 +93,7 @@ class Worker:
         """Delivers what the kernel can, and returns the items that it leaves: none once all have been taken."""
         memory = self._workspace.memory()
         deliver_items(items, self._constants, work.slot, memory, self._entries, stop)
-        (read, decode, resize, delivered, checked, raw, num_bytes, _), left = read_tally(memory.tally)
+        (read, decode, resize, delivered, checked, raw, num_bytes, *_), left = read_tally(memory.tally)
         self._ahead.notice(read * 1e-9, delivered, num_bytes)
         spent.read += read * 1e-9
         spent.decode += decode * 1e-9
@@ -102,7 +103,9 @@ class Worker:
         spent.decoders["fastload"] += delivered - raw
         spent.decoders["raw"] += raw
         if checked:  # perhaps another thread's too, which does no harm
-            self._dataset.note_checked(work.ids[(items.delivered & items.reads.check) != 0])
+            own = slice(work.first, work.end)
+            good = (items.delivered[own] & items.reads.check[own]) != 0
+            self._dataset.note_checked(work.layout.ids[own][good])
         return left
 
     def _try(self, job: Job, work: Work, item: int, spent: _Spent) -> None:
@@ -116,16 +119,16 @@ class Worker:
 
     def _deliver(self, work: Work, item: int, spent: _Spent) -> None:
         """Delivers one item with Python between the steps: any format, any size, and an error for what is wrong."""
-        workspace, sample_id = self._workspace, int(work.ids[item])
+        workspace, sample_id = self._workspace, int(work.layout.ids[item])
         start = perf_counter()
-        if self._dataset.is_raw(work.ids[item : item + 1])[0]:
+        if self._dataset.is_raw(work.layout.ids[item : item + 1])[0]:
             self._deliver_raw(work, item, spent)
             return
-        size = int(self._dataset.num_bytes(work.ids[item : item + 1])[0])
+        size = int(self._dataset.num_bytes(work.layout.ids[item : item + 1])[0])
         num_bytes = self._dataset.read_into(sample_id, workspace.reserve_encoded(size))
         read = perf_counter()
         spent.read += read - start
-        region = work.regions[item].tolist()
+        region = work.layout.regions[item].tolist()
         result = decode(num_bytes, self._dataset.seek_index(sample_id), region, workspace)
         decoded = perf_counter()
         spent.decode += decoded - read
@@ -141,9 +144,9 @@ class Worker:
     def _deliver_raw(self, work: Work, item: int, spent: _Spent) -> None:
         """The same for bare pixels, of which only the rows that are needed are read."""
         workspace, start = self._workspace, perf_counter()
-        height, width = self._dataset.sizes(work.ids[item : item + 1])[0].tolist()
-        top, _, rows, _ = work.regions[item].tolist()
-        self._dataset.read_rows(int(work.ids[item]), top, rows, workspace.reserve_pixels(rows, width))
+        height, width = self._dataset.sizes(work.layout.ids[item : item + 1])[0].tolist()
+        top, _, rows, _ = work.layout.regions[item].tolist()
+        self._dataset.read_rows(int(work.layout.ids[item]), top, rows, workspace.reserve_pixels(rows, width))
         read = perf_counter()
         spent.read += read - start
         result = Decoded(height, width, (top, 0, rows, width), "raw")
@@ -155,7 +158,7 @@ class Worker:
 
     def _check(self, work: Work, item: int, result: Decoded, status: int) -> None:
         if status != DONE:
-            box = ", ".join(f"{number:g}" for number in work.parameters[item][:4])
+            box = ", ".join(f"{number:g}" for number in work.layout.parameters[item][:4])
             raise DataError(
                 f"the image has {result.image_width} x {result.image_height} pixels, its box ({box}) (top, left, "
                 "height, width) lies outside: the index does not fit the file"
@@ -168,21 +171,21 @@ class Worker:
             decoded.image_height,
             decoded.image_width,
             *decoded.region,
-            work.parameters[item],
+            work.layout.parameters[item],
             self._constants,
             work.slot,
-            int(work.rows[item]),
+            int(work.layout.rows[item]),
             workspace.scratch,
         )
 
     def _failure(self, work: Work, item: int, error: DataError | OSError) -> Failure:
-        sample_id = int(work.ids[item])
+        sample_id = int(work.layout.ids[item])
         if isinstance(error, DataError):
             reason = error.reason
         else:
             reason = f"the image cannot be read ({error})"
         return Failure(
-            row=int(work.rows[item]),
+            row=int(work.layout.rows[item]),
             sample_id=sample_id,
             key=self._dataset.key(sample_id),
             path=self._dataset.location(sample_id),

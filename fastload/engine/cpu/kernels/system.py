@@ -50,6 +50,7 @@ _clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.
 _BYTES: Any = types.CPointer(types.uint8)  # type: ignore[no-untyped-call]
 _array_at: Any = numba.carray  # type: ignore[attr-defined]
 _CLOCK: Final = np.int32(getattr(time, "CLOCK_MONOTONIC", 0))
+_THREAD_CLOCK: Final = np.int32(getattr(time, "CLOCK_THREAD_CPUTIME_ID", 0))
 _WILL_NEED: Final = np.int32(getattr(os, "POSIX_FADV_WILLNEED", 0))
 _OPEN_FLAGS: Final = np.int32(OPEN_FLAGS)
 
@@ -58,6 +59,13 @@ _OPEN_FLAGS: Final = np.int32(OPEN_FLAGS)
 def clock_ns(scratch: Word) -> Word:
     """int64 <- nanoseconds of a clock that never goes back, through CLOCK_SCRATCH bytes at an address; takes 30 ns."""
     _clock_gettime(_CLOCK, scratch)
+    return load_i64(scratch, 0) * 1_000_000_000 + load_i64(scratch, 8)
+
+
+@inlined
+def thread_clock_ns(scratch: Word) -> Word:
+    """The same of the processor time of this thread; takes 0.7 us."""
+    _clock_gettime(_THREAD_CLOCK, scratch)
     return load_i64(scratch, 0) * 1_000_000_000 + load_i64(scratch, 8)
 
 
