@@ -33,7 +33,8 @@ class Batch:
     Attributes:
         images: N x 3 x H x W, in channels_last memory unless the Loader was asked for ``memory_format="contiguous"``;
             torch.uint8, float16, bfloat16 or float32, as the transforms say; on the Loader's device.
-        labels: int64 (N,), class numbers, -1 where a sample has none; on the Loader's device.
+        labels: int64 (N,), class numbers, -1 where a sample has none; after a MixUp or CutMix float32 (N, classes), the
+            weights of the classes; on the Loader's device.
         ids: int64 (N,), numbers of the samples that were delivered (a replacement's own number where one took the
             place of a sample that cannot be read); always on the CPU.
         valid: bool (N,), False for rows that only pad the last batch (``last_batch="pad"``); they hold samples from the

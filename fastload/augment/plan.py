@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from fastload.augment.canvas import Canvas
 from fastload.augment.drawing import Boxes, Drawing
 from fastload.augment.form import Form
+from fastload.augment.mixing import check_mixing, split_chain
 from fastload.augment.parameters import Draws, Output
 from fastload.augment.registry import number_steps
-from fastload.augment.rng import check_stream
+from fastload.augment.rng import check_stream, streams
 from fastload.augment.steps import Step
 from fastload.errors import ConfigError
 from fastload.transforms import (
@@ -24,6 +26,7 @@ from fastload.transforms import (
     Transform,
     flatten,
 )
+from fastload.transforms.mixing import BatchTransform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +36,12 @@ class AugmentPlan:
     Attributes:
         output: Form of every image.
         steps: The geometric steps, in order.
+        mixing: What is done to finished batches.
     """
 
     output: Output
     steps: tuple[Transform, ...]
+    mixing: tuple[BatchTransform, ...] = ()
 
     @functools.cached_property
     def _steps(self) -> tuple[Step, ...]:
@@ -48,7 +53,14 @@ class AugmentPlan:
         return sum(step.kind.random for step in self._steps)
 
     def draw(
-        self, *, seed: int, epoch: int, ids: ArrayLike, sizes: NDArray[np.int32], boxes: Boxes | None = None
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        ids: ArrayLike,
+        sizes: NDArray[np.int32],
+        boxes: Boxes | None = None,
+        repeats: NDArray[np.int64] | None = None,
     ) -> Draws:
         """Draws the geometry of a batch: a pure function of (seed, epoch, id, size) for each sample by itself.
 
@@ -62,6 +74,7 @@ class AugmentPlan:
             sizes: Height and width of their sources, int32 (n, 2), as ``Dataset.sizes`` gives them; (0, 0), an
                 unreadable header, is drawn as an image of one pixel.
             boxes: Bounding boxes in the sources, for transforms that look at them.
+            repeats: int64 (n,), which time of several this is for each sample: every time it is drawn anew. None: 0.
 
         Raises:
             ConfigError: seed, epoch or a shape is not as above.
@@ -72,11 +85,11 @@ class AugmentPlan:
             raise ConfigError(f"ids must be (n,) and sizes (n, 2), but got {numbers.shape} and {shapes.shape}")
         canvas = Canvas(shapes)
         check_stream(seed, epoch)
-        drawing = Drawing(ids=numbers, seed=seed, epoch=epoch, canvas=canvas, boxes=boxes)
+        drawing = Drawing(ids=streams(numbers, repeats), seed=seed, epoch=epoch, canvas=canvas, boxes=boxes)
         drawing.prepare(self.num_random)
         for step in self._steps:
             step.draw(drawing)
-        return drawing.draws()
+        return dataclasses.replace(drawing.draws(), ids=numbers)
 
 
 def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentPlan:
@@ -96,12 +109,14 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
     """
     form = Form()
     steps: list[Transform] = []
-    for step in flatten(transforms):
+    chain, mixing = split_chain(flatten(transforms))
+    for step in chain:
         form = form.after(step)
         if not isinstance(step, (Normalize, ToDtype)):
             steps.append(step)
     if form.exact is None:
         raise ConfigError(f"images of a batch must have one size, but {_why_no_size(steps)}")
+    check_mixing(mixing, form.values.dtype)
     interpolation, antialias = form.sampling or ("bilinear", True)
     output = Output(
         height=form.exact[0],
@@ -112,7 +127,7 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
         interpolation=interpolation,
         antialias=antialias,
     )
-    return AugmentPlan(output=output, steps=tuple(steps))
+    return AugmentPlan(output=output, steps=tuple(steps), mixing=mixing)
 
 
 def _why_no_size(steps: list[Transform]) -> str:

@@ -85,6 +85,11 @@ def random_words(
     return philox4x32(counter, (int(seed) & _MASK32, int(seed) >> 32))
 
 
+def streams(ids: NDArray[np.int64], repeats: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Numbers that draws belong to, in place of sample numbers (below 2**48) where samples come several times."""
+    return ids if repeats is None else ids + (repeats << 48)
+
+
 def uniform(words: NDArray[np.uint64], low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
     """Numbers in [low, high) with 32 random bits each (torchvision's have 24), from words of :func:`random_words`."""
     return low + (high - low) * (words.astype(np.float64) * 2.0**-32)

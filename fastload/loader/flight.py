@@ -112,7 +112,7 @@ class Flight:
             rows = np.array(sorted(missing), np.int64)
             ids = np.array([self._plan.substitute(missing[row].sample_id, attempt) for row in rows.tolist()], np.int64)
             self.ids[rows] = ids
-            request = functools.partial(self._plan.request, rows, ids)
+            request = functools.partial(self._plan.request, self.index, rows, ids)
             failed = {failure.row for failure in self._wait(self.lane.engine.submit(request, self.images))}
             for row in rows.tolist():
                 if row not in failed:

@@ -105,7 +105,7 @@ class EpochIterator:
         if isinstance(started, BaseException):
             raise started
         flight, ticket = started
-        batch = delivery.finish(ticket)
+        batch = self._plan.mix(delivery.finish(ticket), flight.index)
         self._ledger.enter(expected=flight.expected, skipped=flight.skipped)
         self._next_to_hand_over += 1
         self._move_to(self._plan.epoch, self._next_to_hand_over)

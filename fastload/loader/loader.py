@@ -23,6 +23,7 @@ from fastload.loader.choose import Choice, choose
 from fastload.loader.iteration import EpochIterator
 from fastload.loader.ledger import Ledger, LoaderStats
 from fastload.loader.machinery import Keeper
+from fastload.loader.mixing import Mixer
 from fastload.loader.options import (
     check_place,
     default_num_workers,
@@ -65,6 +66,9 @@ class Loader:
         last_batch: What becomes of the last global batch where it is not full: "keep" splits it among the ranks (a
             rank's share may be smaller, even empty), "drop" leaves it out, "pad" fills it up with samples that
             ``Batch.valid`` marks. Every rank has the same number of batches in each case.
+        repeats: Repeated augmentation (Hoffer et al. 2020; DeiT's RASampler): each sample comes this many times in a
+            row of the shuffled order, drawn anew each time. An epoch has as many images as without, hence 1 in
+            ``repeats`` of the samples; the others come in other epochs. Needs shuffle.
         engine: "cpu" decodes in threads of this process; "dali" by NVIDIA DALI, on the device if there is one; "hybrid"
             lets both work, each on the share of the batches that a short measurement gives it. "auto" measures where
             there is a device and DALI, and takes what is the fastest; ``stats().engine`` says what and why. Order and
@@ -102,6 +106,7 @@ class Loader:
         transforms: Iterable[Transform] = (),
         shuffle: bool | Literal["local"] = True,
         last_batch: LastBatch = "keep",
+        repeats: int = 1,
         engine: EngineName = "auto",
         device: str | torch.device | None = None,
         seed: int = 0,
@@ -147,10 +152,13 @@ class Loader:
             seed=integer("seed", seed, at_least=0),
             mode=_MODES[shuffle],
             shard_sizes=self.dataset.shard_sizes() if shuffle == "local" else None,
+            repeats=integer("repeats", repeats, at_least=1),
         )
         self._batches = BatchPlan(
             num_samples, self.batch_size, rank=self.rank, world_size=self.world_size, last_batch=last_batch
         )
+        self._mixer: Mixer | None = None
+        self._ready_mixer()
         self._stats = Stats()
         self._ledger: Ledger | None = None
         self._next_epoch = 0
@@ -227,6 +235,7 @@ class Loader:
             order=self._order,
             batches=self._batches,
             augment=self._augment,
+            mixer=self._ready_mixer(),
         )
         self._ready_machinery(plan)
         iteration = EpochIterator(
@@ -312,6 +321,7 @@ class Loader:
             global_batch_size=self._batches.global_batch_size,
             shuffle=self._shuffle,
             last_batch=self._batches.last_batch,
+            repeats=self._order.repeats,
         )
 
     def _move_to(self, epoch: int, batch: int) -> None:
@@ -322,6 +332,13 @@ class Loader:
         iteration, self._iteration = self._active, None
         if iteration is not None:
             iteration.close(reason)
+
+    def _ready_mixer(self) -> Mixer | None:
+        """What mixes the batches of the next epoch; looks at all labels where the steps are new."""
+        steps = self._augment.mixing
+        if steps and (self._mixer is None or self._mixer.steps != steps):
+            self._mixer = Mixer(steps, self.dataset)
+        return self._mixer if steps else None
 
     def _ready_machinery(self, plan: EpochPlan) -> None:
         """Keeps what the last epoch was read with if it still serves, else builds another."""

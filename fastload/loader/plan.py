@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.augment import AugmentPlan, Draws
+from fastload.augment.rng import streams
+from fastload.batch import Batch
 from fastload.dataset import Dataset
 from fastload.engine.base import Request, Requests
+from fastload.loader.mixing import Mixer
 from fastload.order import BatchPlan, GlobalOrder, replacement
 
 # Samples that are planned together, in whole batches. Numpy takes about 1 ms for the order and the draws of a batch,
@@ -30,6 +33,7 @@ class EpochPlan:
         order: Which sample comes when, for all ranks together.
         batches: Which positions of that order are this rank's.
         augment: What happens to each sample.
+        mixer: What happens to each batch.
     """
 
     epoch: int
@@ -37,6 +41,7 @@ class EpochPlan:
     order: GlobalOrder
     batches: BatchPlan
     augment: AugmentPlan
+    mixer: Mixer | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _latest: dict[int, Requests] = field(default_factory=dict, init=False, repr=False)
 
@@ -56,17 +61,30 @@ class EpochPlan:
         first = number * per_chunk
         last = min(first + per_chunk, self.batches.num_batches)
         positions = [self.batches.slice(index).positions for index in range(first, last)]
-        ids = self.order.at(self.epoch, np.concatenate(positions))
+        places = np.concatenate(positions)
         starts = (0, *itertools.accumulate(map(len, positions)))
-        return Requests(draws=self._draw(ids), starts=starts)
+        return Requests(draws=self._draw(self.order.at(self.epoch, places), places), starts=starts)
 
-    def _draw(self, ids: NDArray[np.int64]) -> Draws:
-        sizes = self.dataset.sizes(ids)
-        return self.augment.draw(seed=self.order.seed, epoch=self.epoch, ids=ids, sizes=sizes)
+    def _draw(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> Draws:
+        return self.augment.draw(
+            seed=self.order.seed,
+            epoch=self.epoch,
+            ids=ids,
+            sizes=self.dataset.sizes(ids),
+            repeats=self.order.repeat(positions) if self.order.repeats > 1 else None,
+        )
 
-    def request(self, rows: NDArray[np.int64], ids: NDArray[np.int64]) -> Request:
-        """Work that puts sample ``ids[i]`` into row ``rows[i]``; may read image headers."""
-        return Request(rows=rows, draws=self._draw(ids))
+    def request(self, index: int, rows: NDArray[np.int64], ids: NDArray[np.int64]) -> Request:
+        """Work that puts sample ``ids[i]`` into row ``rows[i]`` of batch ``index``; may read image headers."""
+        return Request(rows=rows, draws=self._draw(ids, self.batches.slice(index).positions[rows]))
+
+    def mix(self, batch: Batch, index: int) -> Batch:
+        """Batch ``index`` as the user is to see it: mixed, if that was asked for."""
+        if self.mixer is None:
+            return batch
+        repeats = self.order.repeat(self.batches.slice(index).positions)
+        ids = streams(batch.ids.numpy(), repeats)
+        return self.mixer.mix(batch, seed=self.order.seed, epoch=self.epoch, number=index, streams=ids)
 
     def substitute(self, sample_id: int, attempt: int) -> int:
         """The sample that stands in for one that cannot be delivered; attempts count from 0."""

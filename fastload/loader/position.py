@@ -25,6 +25,7 @@ class Sequence:
     global_batch_size: int
     shuffle: bool | str
     last_batch: str
+    repeats: int
 
 
 _ADVICE: Final = {
@@ -33,6 +34,7 @@ _ADVICE: Final = {
     "num_samples": "the data set is not the one that the state was written for, or has changed since",
     "global_batch_size": "choose batch_size so that batch_size x world_size is what it was",
     "shuffle": "make the Loader with the shuffle of the run that wrote the state",
+    "repeats": "make the Loader with the repeats of the run that wrote the state",
     "last_batch": "make the Loader with the last_batch of the run that wrote the state",
 }
 
@@ -70,6 +72,7 @@ def from_state(state: Mapping[str, Any], sequence: Sequence) -> Position:
             f"a Loader's state of version {VERSION} was expected, not version {version!r}: "
             "it was written by something else or by another version of fastload"
         )
+    state = {"repeats": 1, **state}  # what was written before there was a choice
     missing = sorted({*vars(sequence), "epoch", "batch", "transforms"} - set(state))
     if missing:
         raise ConfigError(f"the Loader's state lacks {', '.join(missing)}: it is damaged")

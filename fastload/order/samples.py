@@ -15,6 +15,7 @@ from fastload.order.permutation import MAX_LENGTH, permute, unpermute
 OrderMode = Literal["global", "local", "sequential"]
 
 DEFAULT_WINDOW: Final = 16
+MAX_REPEATS: Final = 1024
 
 
 class GlobalOrder:
@@ -34,6 +35,9 @@ class GlobalOrder:
         shard_sizes: Samples in each shard, as ``Dataset.shard_sizes()`` gives them; needed for ``local`` only.
         window: Shards whose samples are mixed in ``local``, at least 1. A larger window mixes better and touches
             more files at a time.
+        repeats: How many positions in a row hold the same sample (repeated augmentation). An epoch still has
+            num_samples positions, and so the first ``num_samples / repeats`` samples of the order; others come in other
+            epochs, which is why ``sequential`` takes 1 only.
 
     Raises:
         ConfigError: An argument is out of range, or ``local`` lacks shard sizes that add up to num_samples.
@@ -47,6 +51,7 @@ class GlobalOrder:
         mode: OrderMode = "global",
         shard_sizes: ArrayLike | None = None,
         window: int = DEFAULT_WINDOW,
+        repeats: int = 1,
     ) -> None:
         if not 1 <= num_samples <= MAX_LENGTH:
             raise ConfigError(f"an order needs between 1 and 2**48 samples, but got {num_samples}")
@@ -55,7 +60,15 @@ class GlobalOrder:
             raise ConfigError(f"the order must be one of {', '.join(get_args(OrderMode))}, but got {mode!r}")
         if window < 1:
             raise ConfigError(f"the window of the local order must hold at least 1 shard, but got {window}")
+        if not 1 <= repeats <= MAX_REPEATS:
+            raise ConfigError(f"repeats must lie between 1 and {MAX_REPEATS}, but got {repeats}")
+        if repeats > 1 and mode == "sequential":
+            raise ConfigError(
+                f"repeats={repeats} needs a shuffled order: an epoch holds 1 in {repeats} of the samples, and without "
+                "shuffle it would be the same ones in every epoch"
+            )
         self.num_samples = num_samples
+        self.repeats = repeats
         self.seed = seed
         self.mode: OrderMode = mode
         self.window = window
@@ -80,15 +93,27 @@ class GlobalOrder:
     def at(self, epoch: int, positions: ArrayLike) -> NDArray[np.int64]:
         """Samples at any positions of an epoch, each in [0, num_samples): int64, shape of positions."""
         check_epoch(epoch)
-        if self.mode == "global":
-            return permute(positions, self.num_samples, (self.seed, epoch, "samples"))
         places: NDArray[np.int64] = np.array(positions, dtype=np.int64)
+        if self.repeats > 1:
+            places //= self.repeats
+        if self.mode == "global":
+            return permute(places, self.num_samples, (self.seed, epoch, "samples"))
         if places.size and (places.min() < 0 or places.max() >= self.num_samples):
             raise ConfigError(f"positions must lie between 0 and {self.num_samples - 1}, but some lie outside")
         return places if self.mode == "sequential" else self._local(epoch, places)
 
+    def repeat(self, positions: ArrayLike) -> NDArray[np.int64]:
+        """Which time, from 0, the sample at each position comes: int64, shape of positions."""
+        return np.asarray(positions, dtype=np.int64) % self.repeats
+
     def position(self, epoch: int, sample_id: int) -> int:
-        """Where a sample comes in an epoch: the inverse of :meth:`ids`."""
+        """Where a sample comes in an epoch, for the first time: the inverse of :meth:`ids`.
+
+        With repeats it may be beyond the end: such a sample does not come in this epoch.
+        """
+        return self.repeats * self._place(epoch, sample_id)
+
+    def _place(self, epoch: int, sample_id: int) -> int:
         check_epoch(epoch)
         if not 0 <= sample_id < self.num_samples:
             raise ConfigError(f"sample numbers must lie between 0 and {self.num_samples - 1}, but got {sample_id}")

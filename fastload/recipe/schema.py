@@ -37,6 +37,9 @@ class Data(Section):
     """Order of the training samples: uniform over the data set, or local (shards, then windows) for remote storage."""
     last_batch: Literal["drop", "pad"] = "drop"
     """The incomplete last training batch is dropped, or filled up with samples that do not count in the loss."""
+    repeats: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Repeated augmentation: each training sample comes this many times in a row, drawn anew each time. An epoch has as
+    many images as without, and so fewer samples."""
     prefetch: Annotated[int, Field(ge=1, le=64)] = 2
     """Batches that are prepared ahead of the training loop."""
     verify: Literal["first", "always", "never"] = "first"
@@ -49,7 +52,7 @@ class Data(Section):
 
 
 class Transforms(Section):
-    """What happens to an image. Both lists hold geometry; conversion and normalisation follow by themselves."""
+    """What happens to an image. Conversion and normalisation follow by themselves, before a MixUp or CutMix."""
 
     train: tuple[TransformEntry, ...] = ("RandomResizedCrop", "RandomHorizontalFlip")
     """Transforms of fastload.transforms, `Name` or `{Name: {argument: value}}`. One that needs a `size` and gives none

@@ -147,6 +147,7 @@ def _loaders(recipe: Recipe, datasets: list[Dataset], place: World, precision: P
         transforms=epoch_transforms(recipe, precision, 0),
         shuffle=recipe.data.shuffle,
         last_batch=recipe.data.last_batch,
+        repeats=recipe.data.repeats,
         **common,
     )
     val_loader = Loader(

@@ -10,6 +10,7 @@ from typing import Any
 from fastload.errors import ConfigError
 from fastload.transforms import Transform, from_config
 from fastload.transforms.config import REGISTRY
+from fastload.transforms.mixing import BatchTransform
 
 Entry = str | dict[str, dict[str, Any] | None]
 
@@ -77,6 +78,11 @@ def _build(
         {"Normalize": {"mean": list(mean), "std": list(std)}},
     ]
     try:
-        return from_config([*entries, *normalise])
+        steps = from_config(entries)
+        places = [place for place, step in enumerate(steps) if isinstance(step, BatchTransform)]
+        end = places[0] if places else len(steps)
+        if path != "transforms.train" and places:
+            raise ConfigError(f"transforms[{end}]: {steps[end]} is for training only: leave it out")
+        return (*steps[:end], *from_config(normalise), *steps[end:])
     except ConfigError as error:
         raise ConfigError(re.sub(r"^transforms\[(\d+)\]", rf"{path}.\1", str(error))) from None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastload.dataset import Dataset
-from fastload.errors import ConfigError, DataError
+from fastload.dataset.labels import highest_label
+from fastload.errors import ConfigError
 
 
 def check_classes(train_data: Dataset, val_data: Dataset, *, num_classes: int | None) -> tuple[tuple[str, ...], int]:
@@ -22,7 +21,8 @@ def check_classes(train_data: Dataset, val_data: Dataset, *, num_classes: int | 
             f"data.val: its {len(val_data.classes)} classes are not the {len(train_data.classes)} of data.train "
             f"({first}): a label would mean two things"
         )
-    highest = max(_highest_label("data.train", train_data), _highest_label("data.val", val_data))
+    both = (("data.train", train_data), ("data.val", val_data))
+    highest = max(*(highest_label(data, f"{key}: training and evaluation need") for key, data in both))
     found = max(highest + 1, len(train_data.classes))
     if num_classes is None:
         num_classes = found
@@ -30,20 +30,3 @@ def check_classes(train_data: Dataset, val_data: Dataset, *, num_classes: int | 
         raise ConfigError(f"model.num_classes: the data has {found} classes, got {num_classes}")
     names = train_data.classes + tuple(str(number) for number in range(len(train_data.classes), num_classes))
     return names, num_classes
-
-
-def _highest_label(key: str, dataset: Dataset) -> int:
-    """Largest label; reads all labels from the index once, so that no epoch stumbles over one."""
-    highest, chunk = -1, 1 << 20
-    for start in range(0, len(dataset), chunk):
-        ids = np.arange(start, min(start + chunk, len(dataset)), dtype=np.int64)
-        labels = dataset.labels(ids)
-        if labels.min() < 0:
-            sample = int(ids[labels.argmin()])
-            raise DataError(
-                f"{key}: training and evaluation need a label for every sample, and this one has none",
-                path=dataset.location(sample),
-                key=dataset.key(sample),
-            )
-        highest = max(highest, int(labels.max()))
-    return highest

@@ -204,7 +204,7 @@ class Stepper:
         rows = len(batch.valid) if valid == 0 else valid
         network = self._plain if self._compiled is None or rows < len(batch.valid) else self._compiled
         images = batch.images[:rows].to(self.world.device)
-        labels = batch.labels[:rows].to(self.world.device).clamp(min=0)
+        labels = batch.labels[:rows].to(self.world.device)
         return images, labels, network, 0.0 if valid == 0 else 1.0
 
     def _loss(self, network: Any, images: torch.Tensor, labels: torch.Tensor, weight: float) -> torch.Tensor:
@@ -219,9 +219,24 @@ class Stepper:
                     "set train.compile=false"
                 ) from error
             raise
-        smoothing = self.label_smoothing
-        loss = nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+        loss = loss_sum(logits, labels, self.label_smoothing)
         return loss * weight if weight != 1.0 else loss
+
+
+def loss_sum(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """Cross entropy, summed over the samples.
+
+    Args:
+        logits: (N, classes).
+        labels: int64 (N,), of which -1 counts as class 0; or float32 (N, up to classes), weights of the classes, which
+            smoothing spreads as it does those of a single class.
+        label_smoothing: Share of the target that is spread over all classes.
+    """
+    if labels.ndim == 2:
+        labels = nn.functional.pad(labels, (0, logits.shape[1] - labels.shape[1]))
+    else:
+        labels = labels.clamp(min=0)
+    return nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
 
 
 def step_seed(seed: int, number: int, rank: int) -> int:

@@ -12,10 +12,12 @@ from fastload.errors import ConfigError
 from fastload.transforms.base import Transform
 from fastload.transforms.compose import flatten
 from fastload.transforms.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
+from fastload.transforms.mixing import CutMix, MixUp
 from fastload.transforms.values import Normalize, ToDtype
 
 REGISTRY: Final[dict[str, type[Transform]]] = {
-    cls.__name__: cls for cls in (CenterCrop, Normalize, RandomHorizontalFlip, RandomResizedCrop, Resize, ToDtype)
+    cls.__name__: cls
+    for cls in (CenterCrop, Normalize, RandomHorizontalFlip, RandomResizedCrop, Resize, ToDtype, MixUp, CutMix)
 }
 
 

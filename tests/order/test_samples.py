@@ -87,6 +87,15 @@ def test_sequential_is_as_stored():
     assert GlobalOrder(10, seed=3, mode="sequential").ids(5, 2, 6).tolist() == [2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("mode", ["global", "local"])
+def test_repeats_hold_the_samples_of_the_order_several_times(mode):
+    options = {"seed": 3, "mode": mode, "shard_sizes": [10, 15, 25]}
+    once, often = GlobalOrder(50, **options), GlobalOrder(50, **options, repeats=4)
+    assert often.ids(1, 0, 50).tolist() == np.repeat(once.ids(1, 0, 13), 4)[:50].tolist()
+    assert often.repeat(np.arange(6)).tolist() == [0, 1, 2, 3, 0, 1]
+    assert [often.position(1, int(sample)) for sample in once.ids(1, 0, 50)] == list(range(0, 200, 4))
+
+
 def test_golden_values():
     # A change of these numbers changes the order of every run with a given seed.
     order = GlobalOrder(1_281_167, seed=7)
@@ -111,6 +120,8 @@ def test_golden_values():
         ({"num_samples": 5, "seed": 0, "mode": "local", "shard_sizes": [6, -1]}, "shard_sizes"),
         ({"num_samples": 5, "seed": 0, "mode": "local", "shard_sizes": [[5]]}, "shard_sizes"),
         ({"num_samples": 5, "seed": 0, "window": 0}, "window"),
+        ({"num_samples": 5, "seed": 0, "repeats": 0}, "repeats"),
+        ({"num_samples": 5, "seed": 0, "repeats": 2, "mode": "sequential"}, "shuffle"),
     ],
 )
 def test_refuses_bad_arguments(arguments, words):

@@ -21,6 +21,8 @@ transforms = st.one_of(
     st.builds(T.Resize, sides, modes, max_size=st.integers(1001, 2000)),
     st.builds(T.Resize, st.none(), modes, max_size=sides),
     st.builds(T.RandomResizedCrop, pairs, ranges, ranges, modes, st.booleans()),
+    st.builds(T.MixUp, alpha=st.floats(0.1, 2), num_classes=st.one_of(st.none(), sides), per_sample=st.booleans()),
+    st.builds(T.CutMix, alpha=st.floats(0.1, 2), per_sample=st.booleans()),
     st.builds(T.RandomHorizontalFlip, st.floats(0, 1)),
     st.builds(T.Normalize, st.tuples(numbers, numbers, numbers), st.tuples(*[st.floats(0.01, 300)] * 3)),
     st.builds(T.ToDtype, st.sampled_from(["uint8", "float16", "bfloat16", "float32"]), st.booleans()),
@@ -43,6 +45,8 @@ def test_every_transform_can_be_written_in_a_recipe():
             T.RandomHorizontalFlip(),
             T.ToDtype("float16", scale=True),
             T.Normalize([0.5], [0.25]),
+            T.MixUp(),
+            T.CutMix(num_classes=10),
         ]
     )
     concrete = {name for name in T.__all__ if isinstance(getattr(T, name), type)} - {"Transform", "Compose"}
