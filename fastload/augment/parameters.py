@@ -72,7 +72,8 @@ class Warp:
         size: int32 (n, k, 2), height and width of image j; of image 0 the window's.
         fill: float64 (n, k, 3), levels of red, green and blue.
         active: bool (n,), False where a sample has no map at all: its window is the output.
-        interpolation: "nearest", or "bilinear", where at the edges of image 0 the fill is a neighbour like any other.
+        interpolation: "nearest", or "bilinear", of which at the edges of image 0 ``mask * (mixed - fill) + fill`` is
+            left, as in torchvision: ``mixed`` is the weighted sum of the neighbours that there are, ``mask`` of 1.
     """
 
     matrix: NDArray[np.float64]

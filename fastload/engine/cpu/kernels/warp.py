@@ -1,0 +1,349 @@
+"""Rotations, affine and perspective maps of an image of levels, composed to one sampling (see augment.parameters.Warp).
+
+Pixels are torchvision v2's on uint8 tensors: positions count from an image's upper left corner, nearest takes the pixel
+that a position lies in, bilinear weighs four neighbours, those beyond the edge being ``fill``; there torchvision weighs
+what it has mixed a second time (``mask * (mixed - fill) + fill``, both of which fade already), and so does this.
+
+What part of a row lies inside an image is computed once per row, so that the loop over the rest has no tests in it:
+eight pixels at a time (warp_lanes.py), whose positions are clamped to the image whatever the numbers are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastload import jit
+from fastload.engine.cpu.kernels.warp_lanes import (
+    FINE,
+    FRACTION,
+    LANES,
+    affine_bilinear,
+    affine_nearest,
+    perspective_bilinear,
+    perspective_nearest,
+)
+
+# Greater numbers in a matrix are no map of any image: nothing of the source is seen then.
+_MOST = 1e12
+# Sides up to which a position fits into 32 bits, and bytes up to which an offset does.
+_MAX_SIDE = 65535
+_MAX_BYTES = 2**31 - 1
+
+
+@jit.inlined
+def _narrow(slope: float, offset: float, begin: int, end: int) -> tuple[int, int]:
+    """The part of begin <= x < end where offset + slope * x >= 0; empty where a number is none."""
+    if slope > 0.0:
+        bound = math.ceil(-offset * (1.0 / slope)) if abs(offset) <= 1e6 * slope else (-1.0 if offset > 0.0 else 1e9)
+        if bound >= end:
+            return end, end
+        return max(begin, int(bound)), end
+    if slope < 0.0:
+        bound = math.floor(-offset * (1.0 / slope)) if abs(offset) <= -1e6 * slope else (1e9 if offset > 0.0 else -1.0)
+        if bound < begin:
+            return begin, begin
+        return begin, min(end, int(bound) + 1)
+    if offset >= 0.0:
+        return begin, end
+    return begin, begin
+
+
+@jit.inlined
+def _within(
+    row: tuple[float, float, float, float, float, float],
+    left: float,
+    top: float,
+    right: float,
+    bottom: float,
+    begin: int,
+    end: int,
+) -> tuple[int, int]:
+    """The part of begin <= x < end whose positions lie in left..right, top..bottom; w is above 0 on all of it."""
+    x, y, w, step_x, step_y, step_w = row
+    begin, end = _narrow(step_x - left * step_w, x - left * w, begin, end)
+    begin, end = _narrow(right * step_w - step_x, right * w - x, begin, end)
+    begin, end = _narrow(step_y - top * step_w, y - top * w, begin, end)
+    begin, end = _narrow(bottom * step_w - step_y, bottom * w - y, begin, end)
+    return begin, end
+
+
+@jit.inlined
+def _row(m: tuple[float, ...], y: int) -> tuple[float, float, float, float, float, float]:
+    """x, y and w of the middle of the row's first pixel in an image, and the steps from pixel to pixel."""
+    middle = y + 0.5
+    return (
+        0.5 * m[0] + (m[1] * middle + m[2]),
+        0.5 * m[3] + (m[4] * middle + m[5]),
+        0.5 * m[6] + (m[7] * middle + m[8]),
+        m[0],
+        m[3],
+        m[6],
+    )
+
+
+@jit.inlined
+def _map(matrices: NDArray[np.float64], image: int) -> tuple[float, ...]:
+    """The matrix of an image as numbers, so that what depends on them alone is computed once for all rows."""
+    m = matrices[9 * image : 9 * image + 9]
+    return m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], m[8]
+
+
+@jit.inlined
+def _paint(target: NDArray[np.uint8], start: int, begin: int, end: int, fills: NDArray[np.float64], image: int) -> None:
+    """Pixels begin <= x < end of the row that begins at ``start`` become the fill of an image."""
+    if begin >= end:
+        return
+    red, green, blue = _level(fills[3 * image]), _level(fills[3 * image + 1]), _level(fills[3 * image + 2])
+    for x in range(begin, end):
+        at = start + 3 * x
+        target[at], target[at + 1], target[at + 2] = red, green, blue
+
+
+@jit.inlined
+def _level(value: float) -> int:
+    """A number as a level: rounded half to even, cut off at black and white; NaN is black."""
+    level: int = np.uint8(np.int64(np.rint(min(value, 255.0)))) if value > 0.0 else np.uint8(0)
+    return level
+
+
+@jit.inlined
+def _sample(
+    source: NDArray[np.uint8],
+    height: int,
+    width: int,
+    x: float,
+    y: float,
+    fills: NDArray[np.float64],
+    bilinear: int,
+    target: NDArray[np.uint8],
+    at: int,
+) -> None:
+    """One pixel, anywhere: the general case, in double precision."""
+    if not (x > -1.0 and y > -1.0 and x < width + 1.0 and y < height + 1.0):
+        for channel in range(3):
+            target[at + channel] = _level(fills[channel])
+        return
+    if bilinear == 0:
+        column, row = np.int64(math.floor(x)), np.int64(math.floor(y))
+        inside = column >= 0 and row >= 0 and column < width and row < height
+        for channel in range(3):
+            level = source[(row * width + column) * 3 + channel] if inside else _level(fills[channel])
+            target[at + channel] = level
+        return
+    column, row = np.int64(math.floor(x - 0.5)), np.int64(math.floor(y - 0.5))
+    right, below = x - 0.5 - column, y - 0.5 - row
+    for channel in range(3):
+        mixed = mask = 0.0
+        for corner in range(4):
+            i, j = row + corner // 2, column + corner % 2
+            if i >= 0 and j >= 0 and i < height and j < width:
+                weight = (below if i > row else 1.0 - below) * (right if j > column else 1.0 - right)
+                mixed += weight * source[(i * width + j) * 3 + channel]
+                mask += weight
+        target[at + channel] = _level(mask * (mixed - fills[channel]) + fills[channel])
+
+
+@jit.inlined
+def _fast_part(
+    row: tuple[float, float, float, float, float, float],
+    begin: int,
+    end: int,
+    size: tuple[int, int],
+    source: NDArray[np.uint8],
+    bilinear: int,
+    target: NDArray[np.uint8],
+    start: int,
+) -> tuple[int, int]:
+    """Samples that part of begin <= x < end where all neighbours are pixels, eight at a time; answers which it was.
+
+    w is above 0 on all of it.
+    """
+    height, width = size
+    x, y, w, step_x, step_y, step_w = row
+    # The last pixel's load reads up to two bytes beyond it: where the array ends with it, its column is left out.
+    needed = height * width * 3
+    missing = 0 if source.size >= needed + 2 else 1
+    shift = 0.5 if bilinear else 0.0
+    columns, rows = width - missing - bilinear, height - bilinear
+    if columns < 1 or rows < 1 or width > _MAX_SIDE or height > _MAX_SIDE or needed > _MAX_BYTES:
+        return begin, begin
+    begin, end = _within(row, shift, shift, columns + shift, rows + shift, begin, end)
+    if end - begin < LANES:
+        return begin, begin
+    most_x, most_y = (columns << FRACTION) - 1, (rows << FRACTION) - 1
+    origin, target_origin = np.int64(source.ctypes.data), np.int64(target.ctypes.data) + start
+    if step_w == 0.0:
+        one, inverse = float(1 << FINE), 1.0 / w
+        fixed_step_x = np.int64(min(max(step_x * inverse, -_MAX_SIDE), _MAX_SIDE) * one)
+        fixed_step_y = np.int64(min(max(step_y * inverse, -_MAX_SIDE), _MAX_SIDE) * one)
+        far = 16.0 * _MAX_SIDE
+        fixed_x = np.int64(min(max((x + begin * step_x) * inverse - shift, -far), far) * one) - begin * fixed_step_x
+        fixed_y = np.int64(min(max((y + begin * step_y) * inverse - shift, -far), far) * one) - begin * fixed_step_y
+        for first in range(begin, end, LANES):
+            # The last eight end with the part, and may so repeat some of those before.
+            at = min(first, end - LANES)
+            place_x, place_y = fixed_x + at * fixed_step_x, fixed_y + at * fixed_step_y
+            if bilinear:
+                affine_bilinear(
+                    origin, 3 * width, place_x, place_y, fixed_step_x, fixed_step_y, most_x, most_y,
+                    target_origin + 3 * at,
+                )  # fmt: skip
+            else:
+                affine_nearest(
+                    origin, 3 * width, place_x, place_y, fixed_step_x, fixed_step_y, most_x, most_y,
+                    target_origin + 3 * at,
+                )  # fmt: skip
+        return begin, end
+    # Half a pixel less: (x - w / 2) / w.
+    x, step_x, y, step_y = x - shift * w, step_x - shift * step_w, y - shift * w, step_y - shift * step_w
+    for first in range(begin, end, LANES):
+        at = min(first, end - LANES)
+        place_x, place_y, place_w = x + at * step_x, y + at * step_y, w + at * step_w
+        if bilinear:
+            perspective_bilinear(
+                origin, 3 * width, place_x, place_y, place_w, step_x, step_y, step_w, most_x, most_y,
+                target_origin + 3 * at,
+            )  # fmt: skip
+        else:
+            perspective_nearest(
+                origin, 3 * width, place_x, place_y, place_w, step_x, step_y, step_w, most_x, most_y,
+                target_origin + 3 * at,
+            )  # fmt: skip
+    return begin, end
+
+
+@jit.inlined
+def _sample_row(
+    row: tuple[float, float, float, float, float, float],
+    begin: int,
+    end: int,
+    size: tuple[int, int],
+    source: NDArray[np.uint8],
+    fills: NDArray[np.float64],
+    bilinear: int,
+    target: NDArray[np.uint8],
+    start: int,
+) -> None:
+    """Pixels begin <= x < end of one row, from image 0."""
+    height, width = size
+    x, y, w, step_x, step_y, step_w = row
+    # Where w is not above 0 a map is no picture of anything, yet torchvision divides by it: pixel by pixel.
+    front, back = _narrow(step_w, w - 1e-9, begin, end)
+    # Half a pixel beyond the edges bilinear still mixes.
+    reach = 0.5 * bilinear
+    first, last = _within(row, -reach, -reach, width + reach, height + reach, front, back)
+    _paint(target, start, front, first, fills, 0)
+    _paint(target, start, last, back, fills, 0)
+    inner, outer = _fast_part(row, first, last, size, source, bilinear, target, start)
+    for part in range(4):
+        if part == 0:
+            i, stop = begin, front
+        elif part == 1:
+            i, stop = first, inner
+        elif part == 2:
+            i, stop = outer, last
+        else:
+            i, stop = back, end
+        while i < stop:
+            depth = w + i * step_w
+            across, down = (x + i * step_x) / depth, (y + i * step_y) / depth
+            _sample(source, height, width, across, down, fills, bilinear, target, start + 3 * i)
+            i += 1
+
+
+@jit.inlined
+def _paint_outside(
+    row: tuple[float, float, float, float, float, float],
+    size: tuple[int, int],
+    count: int,
+    fills: NDArray[np.float64],
+    image: int,
+    target: NDArray[np.uint8],
+    start: int,
+) -> None:
+    """The fill of an image for those of ``count`` pixels of a row that lie outside of it."""
+    height, width = size
+    x, y, w, step_x, step_y, step_w = row
+    if w > 0.0 and w + (count - 1) * step_w > 0.0:
+        begin, end = _within(row, 0.0, 0.0, width, height, 0, count)
+        _paint(target, start, 0, begin, fills, image)
+        _paint(target, start, end, count, fills, image)
+        return
+    for i in range(count):
+        depth = w + i * step_w
+        across, down = (x + i * step_x) / depth, (y + i * step_y) / depth
+        if not (across >= 0.0 and down >= 0.0 and across <= width and down <= height):
+            _paint(target, start, i, i + 1, fills, image)
+
+
+@jit.kernel
+def warp_levels(
+    source: NDArray[np.uint8],
+    source_height: int,
+    source_width: int,
+    target: NDArray[np.uint8],
+    height: int,
+    width: int,
+    matrices: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    fills: NDArray[np.float64],
+    count: int,
+    bilinear: int,
+) -> bool:
+    """Samples ``target`` from ``source`` through ``count`` maps; answers False, and does nothing, where that cannot be.
+
+    Whatever the numbers are, nothing outside of the arrays is read or written. False: an array is smaller than its
+    sizes say. A matrix with a number that is not finite, or beyond 1e12, shows nothing but its image's fill.
+
+    Args:
+        source: uint8, flat, source_height x source_width x 3 levels. Two bytes more behind them (never used, but read)
+            save the last column from the slow path.
+        target: uint8, flat, height x width x 3, written.
+        matrices: float64 (count * 9,), a 3 x 3 map from the target to each image, row by row; image 0 is the source.
+        sizes: int64 (count * 2,), height and width of each image; those of image 0 are not looked at.
+        fills: float64 (count * 3,), levels outside of each image.
+        count: Images, at least 1.
+        bilinear: 1 for bilinear, 0 for nearest.
+    """
+    if source_height < 1 or source_width < 1 or height < 1 or width < 1 or count < 1:
+        return False
+    if source_width > source.size or width > target.size:  # so that no product below overflows
+        return False
+    if source_height > source.size // (3 * source_width) or height > target.size // (3 * width):
+        return False
+    if matrices.size < 9 * count or sizes.size < 2 * count or fills.size < 3 * count:
+        return False
+    hidden = -1
+    for image in range(count):
+        for place in range(9 * image, 9 * image + 9):
+            if not abs(matrices[place]) <= _MOST:
+                hidden = image
+    bilinear = 1 if bilinear else 0
+    size = (source_height, source_width)
+    first_map = _map(matrices, 0)
+    for y in range(height):
+        start = 3 * y * width
+        if hidden >= 0:
+            _paint(target, start, 0, width, fills, hidden)
+        else:
+            begin, end = np.int64(0), width
+            for image in range(1, count):
+                row = _row(_map(matrices, image), y)
+                if row[2] > 0.0 and row[2] + (width - 1) * row[5] > 0.0:
+                    inside = (np.float64(sizes[2 * image]), np.float64(sizes[2 * image + 1]))
+                    begin, end = _within(row, 0.0, 0.0, inside[1], inside[0], begin, end)
+            _sample_row(_row(first_map, y), begin, end, size, source, fills, bilinear, target, start)
+        for image in range(max(1, hidden + 1), count):
+            _paint_outside(
+                _row(_map(matrices, image), y),
+                (sizes[2 * image], sizes[2 * image + 1]),
+                width,
+                fills,
+                image,
+                target,
+                start,
+            )
+    return True
