@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastload.augment.canvas import Canvas
 from fastload.augment.parameters import Draws
@@ -38,7 +38,7 @@ class Drawing:
         canvas: The geometry so far.
         boxes: Of the sources; None where the data set has none or nobody asks.
         active: bool (n,), samples that the step at hand applies to: all, but within RandomApply and its like.
-        sampled: Whether a geometric step stands before the step at hand: operations go to ``after`` from then on.
+        sampled: bool (n,), whether a geometric step stands before the step at hand: operations go to ``after`` then.
         number: Of the random transform at hand, counted in the order in which they are written.
     """
 
@@ -47,15 +47,16 @@ class Drawing:
     epoch: int
     canvas: Canvas
     boxes: Boxes | None = None
-    sampled: bool = False
     number: int = 0
     active: NDArray[np.bool_] = field(init=False)
+    sampled: NDArray[np.bool_] = field(init=False)
     before: ProgramBuilder = field(init=False)
     after: ProgramBuilder = field(init=False)
     _first: NDArray[np.uint64] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.active = np.ones(len(self.ids), np.bool_)
+        self.sampled = np.zeros(len(self.ids), np.bool_)
         self.before, self.after = ProgramBuilder(len(self.ids)), ProgramBuilder(len(self.ids))
 
     def prepare(self, count: int) -> None:
@@ -75,10 +76,23 @@ class Drawing:
             return first
         return random_words(self.ids, seed=self.seed, epoch=self.epoch, transform=self.number, block=block)
 
-    @property
-    def program(self) -> ProgramBuilder:
-        """Where an operation on pixels belongs."""
-        return self.after if self.sampled else self.before
+    def further_words(self, count: int) -> NDArray[np.uint64]:
+        """``count`` random words for each sample, uint64 (count, n), of the blocks after the first."""
+        blocks = np.arange(1, (count + 3) // 4 + 1)[:, None]
+        words = random_words(self.ids, seed=self.seed, epoch=self.epoch, transform=self.number, block=blocks)
+        rows: NDArray[np.uint64] = words.transpose(1, 0, 2).reshape(-1, len(self.ids))
+        return rows[:count]
+
+    def add(self, code: ArrayLike, values: ArrayLike = (), where: NDArray[np.bool_] | None = None) -> None:
+        """Adds an operation on pixels, where it belongs, to the active samples among those where ``where`` is set.
+
+        Args:
+            code, values: As for :meth:`fastload.augment.program.ProgramBuilder.add`.
+            where: bool (n,); None for all.
+        """
+        chosen = self.active if where is None else self.active & where
+        self.before.add(code, values, chosen & ~self.sampled)
+        self.after.add(code, values, chosen & self.sampled)
 
     @contextlib.contextmanager
     def only(self, where: NDArray[np.bool_]) -> Iterator[None]:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fastload.augment.canvas import resized_sizes
+from fastload.augment.containers import form_after
+from fastload.augment.registry import KINDS
 from fastload.augment.values import Values
 from fastload.errors import ConfigError
 from fastload.transforms import (
     CenterCrop,
+    Container,
     Interpolation,
     Normalize,
     RandomHorizontalFlip,
@@ -31,6 +34,8 @@ class Form:
         cut: Whether the image is a part of what was resampled (a CenterCrop came last).
         padded: Whether a part of it may be padding.
         sampling: Interpolation and antialias of the resampling, if there was one.
+        sampled: Whether a geometric step stands before.
+        altered: What works on pixels behind it (the last of them), if anything.
         values: What pixel values have become.
     """
 
@@ -39,6 +44,8 @@ class Form:
     cut: bool = False
     padded: bool = False
     sampling: tuple[Interpolation, bool] | None = None
+    sampled: bool = False
+    altered: Transform | None = None
     values: Values = field(default_factory=Values)
 
     def after(self, step: Transform) -> Form:
@@ -51,6 +58,49 @@ class Form:
             return replace(self, values=self.values.convert(step))
         if isinstance(step, Normalize):
             return replace(self, values=self.values.normalize(step))
+        if isinstance(step, Container):
+            return form_after(step, self)
+        kind = KINDS.get(type(step))
+        if kind is not None and not kind.geometric:
+            return self._after_pixels(step)
+        return replace(self._after_geometry(step), sampled=True)
+
+    def joined(self, other: Form, container: Container) -> Form:
+        """What holds for an image that came out of a container one way or the other.
+
+        Raises:
+            ConfigError: The two ways sample differently.
+        """
+        if None not in (self.sampling, other.sampling) and self.sampling != other.sampling:
+            raise ConfigError(
+                f"all resamplings in {container} must have the same interpolation and antialias, because all images "
+                "of a batch are sampled by one filter"
+            )
+        height, width = (min(sides) for sides in zip(self.least, other.least, strict=True))
+        return Form(
+            exact=self.exact if self.exact == other.exact else None,
+            least=(height, width),
+            cut=self.cut or other.cut,
+            padded=self.padded or other.padded,
+            sampling=self.sampling or other.sampling,
+            sampled=self.sampled or other.sampled,
+            altered=self.altered or other.altered,
+            values=self.values,
+        )
+
+    def _after_pixels(self, step: Transform) -> Form:
+        if self.values.normalized:
+            raise ConfigError(
+                f"{step} works on levels of 0 to 255, which a Normalize leaves: put it before the Normalize"
+            )
+        return replace(self, altered=step if self.sampled else self.altered)
+
+    def _after_geometry(self, step: Transform) -> Form:
+        if self.altered is not None and not isinstance(step, RandomHorizontalFlip):
+            raise ConfigError(
+                f"{step} cannot follow {self.altered}, because pixels are sampled before they are worked on: put "
+                f"{type(step).__name__} before it"
+            )
         if isinstance(step, CenterCrop):
             return self._after_center_crop(step)
         if isinstance(step, Resize):

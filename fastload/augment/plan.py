@@ -15,7 +15,7 @@ from fastload.augment.drawing import Boxes, Drawing
 from fastload.augment.form import Form
 from fastload.augment.mixing import check_mixing, split_chain
 from fastload.augment.parameters import Draws, Output
-from fastload.augment.registry import number_steps
+from fastload.augment.registry import count_random, number_steps, walk
 from fastload.augment.rng import check_stream, streams
 from fastload.augment.steps import Step
 from fastload.errors import ConfigError
@@ -35,7 +35,7 @@ class AugmentPlan:
 
     Attributes:
         output: Form of every image.
-        steps: The geometric steps, in order.
+        steps: All on samples but ToDtype and Normalize, in order.
         mixing: What is done to finished batches.
     """
 
@@ -49,8 +49,8 @@ class AugmentPlan:
 
     @property
     def num_random(self) -> int:
-        """Random transforms of the chain."""
-        return sum(step.kind.random for step in self._steps)
+        """Random transforms of the chain, those that others hold included."""
+        return count_random(self._steps)
 
     def draw(
         self,
@@ -133,6 +133,9 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
 def _why_no_size(steps: list[Transform]) -> str:
     if not steps:
         return "there is no transform that sets it: add RandomResizedCrop(224), or Resize(256) and CenterCrop(224)"
+    for step in reversed(number_steps(steps)):
+        if step.held and any(inner.kind.geometric for inner in walk(step.held)):
+            return f"sizes may differ after {step.transform}: add Resize((224, 224)) or CenterCrop(224) after it"
     resizes = [step for step in steps if isinstance(step, Resize)]
     if not resizes:
         return f"{steps[-1]} leaves sizes as they are: add RandomResizedCrop(224), or Resize(256) and CenterCrop(224)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from fastload.augment.drawing import Drawing
 from fastload.transforms import Transform
@@ -15,25 +14,28 @@ class Kind:
     """How a type of transform is carried out.
 
     Attributes:
-        draw: Adds what the transform does to ``Drawing.active`` samples.
+        draw: Adds what the transform does to ``Drawing.active`` samples: called with the transform, the drawing, and
+            the steps of the transforms that it holds.
         random: Whether it takes words of its own: random transforms are numbered among themselves.
         geometric: Whether it works on the canvas, not on pixels.
     """
 
-    draw: Callable[[Any, Drawing], None]
+    draw: Callable[..., None]
     random: bool = True
     geometric: bool = False
 
 
 @dataclass(frozen=True)
 class Step:
-    """A transform of a chain, with the number of the random transforms before it."""
+    """A transform of a chain, with the number of the random transforms before it, and the steps that it holds."""
 
     transform: Transform
     kind: Kind
     number: int
+    held: tuple[Step, ...] = ()
 
     def draw(self, drawing: Drawing) -> None:
         drawing.number = self.number
-        drawing.sampled |= self.kind.geometric
-        self.kind.draw(self.transform, drawing)
+        if self.kind.geometric:
+            drawing.sampled |= drawing.active
+        self.kind.draw(self.transform, drawing, *self.held)

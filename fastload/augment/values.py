@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastload.errors import ConfigError
 from fastload.transforms import DType, Normalize, ToDtype
@@ -17,6 +17,7 @@ class Values:
     dtype: DType = "uint8"
     scale: Channels = (1.0, 1.0, 1.0)
     bias: Channels = (0.0, 0.0, 0.0)
+    normalized: bool = False
 
     def convert(self, step: ToDtype) -> Values:
         """After a ToDtype.
@@ -31,7 +32,7 @@ class Values:
         if self.dtype == "uint8" and step.dtype != "uint8" and step.scale:
             return Values(dtype=step.dtype, scale=(1 / 255, 1 / 255, 1 / 255))
         # Between floating types, as in torchvision, scale changes nothing.
-        return Values(dtype=step.dtype, scale=self.scale, bias=self.bias)
+        return replace(self, dtype=step.dtype)
 
     def normalize(self, step: Normalize) -> Values:
         """After a Normalize.
@@ -47,4 +48,4 @@ class Values:
         triples = zip(self.scale, self.bias, step.mean, step.std, strict=True)
         folded = [(scale / std, (bias - mean) / std) for scale, bias, mean, std in triples]
         (red, red_bias), (green, green_bias), (blue, blue_bias) = folded
-        return Values(dtype=self.dtype, scale=(red, green, blue), bias=(red_bias, green_bias, blue_bias))
+        return replace(self, scale=(red, green, blue), bias=(red_bias, green_bias, blue_bias), normalized=True)

@@ -57,6 +57,8 @@ def check_request(request: Request, slot_rows: int | None, output: Output, datas
         dataset: Where the samples are.
     """
     draws, rows = request.draws, request.rows
+    if not draws.plain:
+        raise ConfigError("operations on pixels, and maps that are not parallel to the axes, are not carried out yet")
     count = len(rows)
     if rows.shape != (count,) or rows.dtype.kind != "i":
         raise ConfigError(f"the planned rows must have shape ({count},), not {rows.shape} of {rows.dtype}")

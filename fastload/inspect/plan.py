@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.augment import AugmentPlan, compile_plan
+from fastload.augment.registry import KINDS, number_steps, walk
 from fastload.dataset import open_dataset
 from fastload.inspect.examine import bounded_sample
 from fastload.recipe import Recipe
 from fastload.train.data import epoch_transforms
 from fastload.train.images import eval_transforms
-from fastload.transforms import Normalize, RandomHorizontalFlip, ToDtype, Transform
+from fastload.transforms import Container, Normalize, RandomHorizontalFlip, ToDtype, Transform
 
 # Crops are drawn for so many samples: their mean share of the pixels is then known to a percent.
 _DRAWN = 2000
@@ -100,6 +101,10 @@ def _written(step: Transform) -> str:
 def _becomes(step: Transform) -> str:
     if isinstance(step, ToDtype | Normalize):
         return "part of the scale and bias with which a value is stored"
+    if isinstance(step, Container) and any(inner.kind.geometric for inner in walk(number_steps([step]))):
+        return "what its parts become, where it is drawn"
+    if not KINDS[type(step)].geometric:
+        return "an operation on pixels, with its numbers drawn beforehand"
     if isinstance(step, RandomHorizontalFlip):
         return "the direction in which a row is stored"
     return "part of the one source box, grid and window"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastload.errors import ConfigError
-from fastload.transforms import Transform, from_config
+from fastload.transforms import Container, Transform, from_config
 from fastload.transforms.config import REGISTRY
 from fastload.transforms.mixing import BatchTransform
 
@@ -43,25 +43,29 @@ def eval_transforms(
 
 def takes_size(entries: Sequence[Entry]) -> bool:
     """Whether the resolution of the epoch changes anything."""
-    return any(_with_size(entry, 1) != _normal(entry) for entry in entries)
+    return any(_with_size(entry, 1) != _with_size(entry, 2) for entry in entries)
 
 
-def _normal(entry: Entry) -> dict[str, dict[str, Any]]:
+def _with_size(entry: Any, size: int) -> Any:
+    """An entry, and those within it, with the size that they lack; what is no entry stays, for from_config to name."""
     if isinstance(entry, str):
-        return {entry: {}}
-    return {name: dict(arguments or {}) for name, arguments in entry.items()}
-
-
-def _with_size(entry: Entry, size: int) -> dict[str, dict[str, Any]]:
-    normal = _normal(entry)
-    for name, arguments in normal.items():
+        entry = {entry: None}
+    if not isinstance(entry, dict):
+        return entry
+    filled: dict[str, Any] = {}
+    for name, given in entry.items():
         declaration = REGISTRY.get(name)
-        if declaration is None or "size" in arguments:
+        filled[name] = given
+        if declaration is None or not (given is None or isinstance(given, dict)):
             continue
+        arguments = dict(given or {})
+        if issubclass(declaration, Container) and isinstance(arguments.get("transforms"), list):
+            arguments["transforms"] = [_with_size(inner, size) for inner in arguments["transforms"]]
         parameter = inspect.signature(declaration).parameters.get("size")
         if parameter is not None and parameter.default is inspect.Parameter.empty:
-            arguments["size"] = size
-    return normal
+            arguments.setdefault("size", size)
+        filled[name] = arguments
+    return filled
 
 
 def _build(
@@ -85,4 +89,10 @@ def _build(
             raise ConfigError(f"transforms[{end}]: {steps[end]} is for training only: leave it out")
         return (*steps[:end], *from_config(normalise), *steps[end:])
     except ConfigError as error:
-        raise ConfigError(re.sub(r"^transforms\[(\d+)\]", rf"{path}.\1", str(error))) from None
+        raise ConfigError(_with_path(str(error), path)) from None
+
+
+def _with_path(message: str, path: str) -> str:
+    """``transforms[0].Resize.transforms[1]: ...`` as an override would name the place."""
+    place, rest = re.fullmatch(r"transforms((?:\[\d+\]|\.\w+)*)(.*)", message, re.DOTALL).groups()  # type: ignore[union-attr]
+    return path + re.sub(r"\[(\d+)\]", r".\1", place) + rest

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 from fastload.transforms.base import Interpolation, Transform
-from fastload.transforms.compose import Compose, flatten
+from fastload.transforms.color import (
+    ColorJitter,
+    Grayscale,
+    RandomAutocontrast,
+    RandomChannelPermutation,
+    RandomEqualize,
+    RandomGrayscale,
+    RandomInvert,
+    RandomPhotometricDistort,
+    RandomPosterize,
+    RandomSolarize,
+)
 from fastload.transforms.config import from_config, to_config
+from fastload.transforms.containers import Compose, Container, RandomApply, RandomChoice, RandomOrder, flatten
 from fastload.transforms.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
 from fastload.transforms.mixing import CutMix, MixUp
 from fastload.transforms.values import DType, Normalize, ToDtype
 
 __all__ = [
     "CenterCrop",
+    "ColorJitter",
     "Compose",
+    "Container",
     "CutMix",
     "DType",
+    "Grayscale",
     "Interpolation",
     "MixUp",
     "Normalize",
+    "RandomApply",
+    "RandomAutocontrast",
+    "RandomChannelPermutation",
+    "RandomChoice",
+    "RandomEqualize",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomInvert",
+    "RandomOrder",
+    "RandomPhotometricDistort",
+    "RandomPosterize",
     "RandomResizedCrop",
+    "RandomSolarize",
     "Resize",
     "ToDtype",
     "Transform",

@@ -50,6 +50,11 @@ def is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is a real number by its type (bool is not)."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_side(value: Any, *, owner: str, name: str) -> int:
     """A length in pixels, 1 to MAX_SIDE."""
     if not is_integer(value) or not 1 <= value <= MAX_SIDE:
@@ -71,9 +76,17 @@ def check_pair(value: Any, *, owner: str) -> tuple[int, int]:
 
 def check_number(value: Any, *, owner: str, name: str) -> float:
     """A finite real number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise ConfigError(f"{owner}: {name} must be a finite number, but got {value!r}")
     return float(value)
+
+
+def check_probability(value: Any, *, owner: str, name: str = "p") -> float:
+    """A number from 0 to 1."""
+    checked = check_number(value, owner=owner, name=name)
+    if not 0 <= checked <= 1:
+        raise ConfigError(f"{owner}: {name} must lie between 0 and 1, but got {value!r}")
+    return checked
 
 
 def check_range(value: Any, *, owner: str, name: str) -> tuple[float, float]:

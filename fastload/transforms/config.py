@@ -6,50 +6,66 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Final
 
 from fastload.errors import ConfigError
+from fastload.transforms import color, containers, geometry, mixing, values
 from fastload.transforms.base import Transform
-from fastload.transforms.compose import flatten
-from fastload.transforms.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
-from fastload.transforms.mixing import CutMix, MixUp
-from fastload.transforms.values import Normalize, ToDtype
+from fastload.transforms.containers import Container, flatten
 
+_MODULES: Final = (color, containers, geometry, mixing, values)
+
+
+def _declared(module: ModuleType) -> list[type[Transform]]:
+    """The declarations that a module owns: those that can be made, not what they share."""
+    found = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Transform)]
+    mine = [cls for cls in found if cls.__module__ == module.__name__ and not cls.__name__.startswith("_")]
+    return [cls for cls in mine if dataclasses.is_dataclass(cls)]
+
+
+# By name. In recipes a Compose is of use inside a RandomChoice or a RandomOrder; elsewhere a list does the same.
 REGISTRY: Final[dict[str, type[Transform]]] = {
     cls.__name__: cls
-    for cls in (CenterCrop, Normalize, RandomHorizontalFlip, RandomResizedCrop, Resize, ToDtype, MixUp, CutMix)
+    for cls in sorted((cls for module in _MODULES for cls in _declared(module)), key=lambda cls: cls.__name__)
 }
 
 
 def from_config(config: Sequence[str | Mapping[str, Mapping[str, Any] | None]]) -> tuple[Transform, ...]:
     """Declarations from a list of ``{name: {argument: value}}``; an entry without arguments may be its bare name.
 
+    Containers hold such a list in ``transforms``.
+
     Example:
         >>> from_config([{"RandomResizedCrop": {"size": 224}}, "RandomHorizontalFlip"])
+        >>> from_config([{"RandomApply": {"transforms": [{"ColorJitter": {"hue": 0.1}}], "p": 0.8}}])
 
     Raises:
         ConfigError: An entry cannot be used; the message says where it is, what was expected and what is nearest.
     """
-    if isinstance(config, (str, Mapping)) or not isinstance(config, Sequence):
-        raise ConfigError(f"transforms: expected a list of {{name: arguments}}, but got {config!r}")
-    return tuple(_build(entry, f"transforms[{place}]") for place, entry in enumerate(config))
+    return tuple(flatten(_build_all(config, "transforms")))
 
 
 def to_config(transforms: Iterable[Transform] | Transform | None) -> list[dict[str, dict[str, Any]]]:
     """The inverse of :func:`from_config`: dicts, lists, strings and numbers only, every argument spelt out."""
-    return [
-        {
-            type(step).__name__: {
-                field.name: _plain(getattr(step, field.name))
-                for field in dataclasses.fields(step)  # type: ignore[arg-type]
-            }
-        }
-        for step in flatten(transforms)
-    ]
+    return [_written(step) for step in flatten(transforms)]
+
+
+def _written(step: Transform) -> dict[str, dict[str, Any]]:
+    fields = dataclasses.fields(step)  # type: ignore[arg-type]
+    return {type(step).__name__: {field.name: _plain(getattr(step, field.name)) for field in fields}}
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Transform):
+        return _written(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _build_all(config: Any, path: str) -> list[Transform]:
+    if isinstance(config, (str, Mapping)) or not isinstance(config, Sequence):
+        raise ConfigError(f"{path}: expected a list of {{name: arguments}}, but got {config!r}")
+    return [_build(entry, f"{path}[{place}]") for place, entry in enumerate(config)]
 
 
 def _build(entry: Any, path: str) -> Transform:
@@ -73,6 +89,8 @@ def _build(entry: Any, path: str) -> Transform:
     missing = [p.name for p in parameters if p.default is inspect.Parameter.empty and p.name not in arguments]
     if missing:
         raise ConfigError(f"{path}: {' and '.join(map(repr, missing))} must be given")
+    if issubclass(cls, Container):
+        arguments = {**arguments, "transforms": _build_all(arguments["transforms"], f"{path}.transforms")}
     try:
         return cls(**arguments)
     except ConfigError as error:

@@ -13,8 +13,8 @@ from fastload.transforms.base import (
     Transform,
     check_flag,
     check_interpolation,
-    check_number,
     check_pair,
+    check_probability,
     check_range,
     check_side,
     is_integer,
@@ -146,7 +146,4 @@ class RandomHorizontalFlip(Transform):
     p: float
 
     def __init__(self, p: float = 0.5) -> None:
-        checked = check_number(p, owner=self._name(), name="p")
-        if not 0 <= checked <= 1:
-            raise ConfigError(f"{self._name()}: p must lie between 0 and 1, but got {p!r}")
-        self._assign(p=checked)
+        self._assign(p=check_probability(p, owner=self._name()))

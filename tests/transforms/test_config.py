@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fastload import transforms as T
 from fastload.errors import ConfigError
+from fastload.transforms.config import REGISTRY
 
 sides = st.integers(1, 1000)
 pairs = st.tuples(sides, sides)
@@ -36,22 +37,57 @@ def test_round_trip_through_json_and_yaml(chain):
     assert T.from_config(yaml.safe_load(yaml.safe_dump(config))) == tuple(chain)
 
 
+# One of each.
+EACH = (
+    T.Resize(256),
+    T.CenterCrop(224),
+    T.RandomResizedCrop(224),
+    T.RandomHorizontalFlip(),
+    T.ColorJitter(0.4, (0.5, 1.25), hue=0.1),
+    T.RandomPhotometricDistort(p=0.25),
+    T.Grayscale(),
+    T.RandomGrayscale(),
+    T.RandomChannelPermutation(),
+    T.RandomInvert(),
+    T.RandomPosterize(3),
+    T.RandomSolarize(128),
+    T.RandomAutocontrast(),
+    T.RandomEqualize(),
+    T.RandomApply([T.Grayscale(), T.RandomInvert()], 0.25),
+    T.RandomChoice([T.Compose([T.Grayscale(), T.RandomInvert()]), T.RandomApply([T.Grayscale()])], [1, 2.5]),
+    T.RandomOrder([T.Grayscale(), T.RandomInvert()]),
+    T.ToDtype("float16", scale=True),
+    T.Normalize([0.5], [0.25]),
+    T.MixUp(),
+    T.CutMix(num_classes=10),
+)
+
+
 def test_every_transform_can_be_written_in_a_recipe():
-    config = T.to_config(
-        [
-            T.Resize(256),
-            T.CenterCrop(224),
-            T.RandomResizedCrop(224),
-            T.RandomHorizontalFlip(),
-            T.ToDtype("float16", scale=True),
-            T.Normalize([0.5], [0.25]),
-            T.MixUp(),
-            T.CutMix(num_classes=10),
-        ]
-    )
-    concrete = {name for name in T.__all__ if isinstance(getattr(T, name), type)} - {"Transform", "Compose"}
-    assert {name for entry in config for name in entry} == concrete
+    config = T.to_config(EACH)
+    concrete = {name for name in T.__all__ if isinstance(getattr(T, name), type)} - {"Transform", "Container"}
+    assert {name for entry in config for name in entry} | {"Compose"} == concrete == set(REGISTRY)
     assert config[0] == {"Resize": {"size": 256, "interpolation": "bilinear", "max_size": None, "antialias": True}}
+    assert T.from_config(json.loads(json.dumps(config))) == EACH
+    assert T.from_config(yaml.safe_load(yaml.safe_dump(config))) == EACH
+
+
+def test_containers_hold_lists_of_entries():
+    text = """
+    - Compose: {transforms: [Grayscale]}
+    - RandomChoice:
+        transforms:
+          - RandomInvert
+          - Compose:
+              transforms: [Grayscale, {RandomApply: {transforms: [{RandomSolarize: {threshold: 9}}], p: 0.25}}]
+        p: [1, 3]
+    """
+    chain = (
+        T.Grayscale(),
+        T.RandomChoice([T.RandomInvert(), [T.Grayscale(), T.RandomApply([T.RandomSolarize(9)], 0.25)]], [1, 3]),
+    )
+    assert T.from_config(yaml.safe_load(text)) == chain
+    assert T.from_config(T.to_config(chain)) == chain
 
 
 def test_short_forms():
@@ -73,7 +109,7 @@ def test_compose_is_written_as_its_parts():
     [
         ([{"RandomResizeCrop": {"size": 1}}], ["transforms[0]", "'RandomResizeCrop'", "'RandomResizedCrop'"]),
         ([{"CenterCrop": {"size": 1}}, "randomhorizontalflip"], ["transforms[1]", "'RandomHorizontalFlip'"]),
-        ([{"qwertz": {}}], ["qwertz", "valid: CenterCrop, Normalize"]),
+        ([{"qwertz": {}}], ["qwertz", "valid: CenterCrop, ColorJitter, "]),
         ([{"Resize": {"szie": 3}}], ["transforms[0].Resize.szie", "'size'", "max_size"]),
         ([{"Resize": {"size": 0}}], ["transforms[0].Resize: size must be", "got 0"]),
         ([{"CenterCrop": {}}], ["transforms[0].CenterCrop", "'size' must be given"]),
@@ -81,6 +117,13 @@ def test_compose_is_written_as_its_parts():
         ([{"CenterCrop": 224}], ["transforms[0].CenterCrop", "mapping", "224"]),
         ([{"CenterCrop": {"size": 3}, "Resize": {"size": 3}}], ["transforms[0]", "one {name: arguments}"]),
         ([3], ["transforms[0]", "got 3"]),
+        (
+            [{"RandomApply": {"transforms": [{"Resize": {"szie": 3}}]}}],
+            ["transforms[0].RandomApply.transforms[0].Resize.szie"],
+        ),
+        ([{"RandomApply": {"transforms": "Resize"}}], ["transforms[0].RandomApply.transforms: expected a list"]),
+        ([{"RandomApply": {"transforms": []}}], ["transforms[0].RandomApply: pass at least one transform"]),
+        ([{"RandomApply": {"p": 1}}], ["transforms[0].RandomApply: 'transforms' must be given"]),
         ([{3: {}}], ["transforms[0]", "3"]),
         ({"Resize": {"size": 3}}, ["list"]),
         ("Resize", ["list"]),

@@ -14,16 +14,15 @@ from torchvision.transforms import InterpolationMode, v2
 
 from fastload import transforms as T
 from fastload.errors import ConfigError
+from fastload.transforms.config import REGISTRY
 
 # Ours -> what of torchvision's arguments is left out, and why.
 LEFT_OUT = {"Normalize": {"inplace"}}
-# Ours -> defaults that torchvision does not have.
-ADDED_DEFAULTS = {"ToDtype": {"dtype"}}
+# Ours -> defaults that torchvision does not have, or other ones, and why.
+ADDED_DEFAULTS = {"ToDtype": {"dtype"}, "Grayscale": {"num_output_channels"}}  # images have three channels
 
 
-@pytest.mark.parametrize(
-    "name", ["Resize", "CenterCrop", "RandomResizedCrop", "RandomHorizontalFlip", "Normalize", "ToDtype", "Compose"]
-)
+@pytest.mark.parametrize("name", [name for name in REGISTRY if hasattr(v2, name) and name not in ("MixUp", "CutMix")])
 def test_arguments_and_defaults_are_those_of_torchvision(name):
     theirs = inspect.signature(getattr(v2, name)).parameters
     ours = inspect.signature(getattr(T, name)).parameters
@@ -99,7 +98,51 @@ def test_channels():
     assert T.Normalize(np.array([1, 2, 3]), torch.tensor([1.0, 2.0, 4.0])) == T.Normalize((1, 2, 3), (1, 2, 4))
 
 
+@pytest.mark.parametrize("value", [None, 0, 0.4, 2, (0.5, 1.5), (0, 0), (1, 1)])
+def test_jitter_holds_what_torchvision_holds(value):
+    for name in ("brightness", "contrast", "saturation"):
+        assert getattr(T.ColorJitter(**{name: value}), name) == getattr(v2.ColorJitter(**{name: value}), name)
+
+
+@pytest.mark.parametrize("value", [None, 0, 0.5, (-0.5, 0.5), (0, 0), (0.1, 0.2)])
+def test_hue_holds_what_torchvision_holds(value):
+    assert T.ColorJitter(hue=value).hue == v2.ColorJitter(hue=value).hue
+
+
+def test_branches():
+    parts = T.RandomChoice([[T.Grayscale(), T.RandomInvert()], T.Compose([T.Grayscale()]), T.RandomInvert()]).transforms
+    assert parts == (T.Compose([T.Grayscale(), T.RandomInvert()]), T.Grayscale(), T.RandomInvert())
+    assert T.RandomApply([T.Compose([T.Grayscale()]), T.RandomInvert()]).transforms == (T.Grayscale(), T.RandomInvert())
+
+
 BAD = [
+    (lambda: T.ColorJitter(-0.1), "at least 0"),
+    (lambda: T.ColorJitter((0.5, 0.4)), "low <= high"),
+    (lambda: T.ColorJitter((-0.5, 0.4)), "low <= high"),
+    (lambda: T.ColorJitter("a"), "two numbers"),
+    (lambda: T.ColorJitter(True), "two numbers"),
+    (lambda: T.ColorJitter(float("inf")), "finite"),
+    (lambda: T.ColorJitter(hue=0.6), "between 0 and 0.5"),
+    (lambda: T.ColorJitter(hue=(-0.6, 0)), "-0.5 <= low"),
+    (lambda: T.ColorJitter(hue=(0, 1, 2)), "two numbers"),
+    (lambda: T.RandomPhotometricDistort(hue=0.1), "two numbers"),
+    (lambda: T.RandomPhotometricDistort(p=2), "between 0 and 1"),
+    (lambda: T.Grayscale(1), "images[:, :1]"),
+    (lambda: T.RandomPosterize(9), "from 0 to 8"),
+    (lambda: T.RandomPosterize(2.0), "from 0 to 8"),
+    (lambda: T.RandomSolarize(256), "from 0 to 255"),
+    (lambda: T.RandomInvert(-1), "between 0 and 1"),
+    (lambda: T.RandomApply([]), "at least one"),
+    (lambda: T.RandomApply([T.Grayscale()], 2), "between 0 and 1"),
+    (lambda: T.RandomApply([v2.Grayscale(3)]), "take fastload.transforms.Grayscale"),
+    (lambda: T.RandomChoice([]), "at least one"),
+    (lambda: T.RandomChoice([[]]), "at least one"),
+    (lambda: T.RandomChoice([T.Grayscale()], 1), "one weight for each of the 1"),
+    (lambda: T.RandomChoice([T.Grayscale()], [1, 2]), "one weight for each of the 1"),
+    (lambda: T.RandomChoice([T.Grayscale()] * 2, [0, 0]), "not all 0"),
+    (lambda: T.RandomChoice([T.Grayscale()] * 2, [2, -1]), "at least 0"),
+    (lambda: T.RandomOrder(T.Grayscale()), "list"),
+    (lambda: T.RandomOrder([lambda image: image]), "declarations"),
     (lambda: T.Resize(0), "between 1 and"),
     (lambda: T.Resize(-3), "-3"),
     (lambda: T.Resize(2.5), "2.5"),

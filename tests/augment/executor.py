@@ -1,0 +1,55 @@
+"""Operations of a program, carried out by torchvision's own functions: what an engine is compared with."""
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import functional as F
+
+from fastload.augment import compile_plan
+from fastload.augment.program import Code
+
+
+def draw(chain, count, *, size=(64, 64), seed=7, epoch=0, ids=None):
+    """Draws of ``count`` samples of one size."""
+    ids = np.arange(count) if ids is None else np.asarray(ids)
+    sizes = np.broadcast_to(np.array(size, np.int32), (len(ids), 2))
+    return compile_plan(chain).draw(seed=seed, epoch=epoch, ids=ids, sizes=sizes)
+
+
+def operations(program, sample):
+    """Codes and values of one sample, a list of pairs."""
+    if program is None:
+        return []
+    rows = range(program.start[sample], program.start[sample + 1])
+    return [(Code(program.code[row]), program.values[row]) for row in rows]
+
+
+def execute(image, steps):
+    """An image (uint8, 3 x H x W) after operations, each done by torchvision."""
+    for code, values in steps:
+        image = _ONE[code](image, values)
+    return image
+
+
+_ONE = {
+    Code.BRIGHTNESS: lambda image, v: F.adjust_brightness(image, float(v[0])),
+    Code.CONTRAST: lambda image, v: F.adjust_contrast(image, float(v[0])),
+    Code.SATURATION: lambda image, v: F.adjust_saturation(image, float(v[0])),
+    Code.HUE: lambda image, v: F.adjust_hue(image, float(v[0])),
+    Code.GRAYSCALE: lambda image, v: F.rgb_to_grayscale(image, 3),
+    Code.INVERT: lambda image, v: F.invert(image),
+    Code.POSTERIZE: lambda image, v: F.posterize(image, int(v[0])),
+    Code.SOLARIZE: lambda image, v: F.solarize(image, float(v[0])),
+    Code.AUTOCONTRAST: lambda image, v: F.autocontrast(image),
+    Code.EQUALIZE: lambda image, v: F.equalize(image),
+    Code.PERMUTE: lambda image, v: F.permute_channels(image, [int(channel) for channel in v[:3]]),
+}
+
+
+def picture(height=64, width=64, seed=0):
+    """An image with smooth parts, edges and noise, uint8 3 x H x W."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / 9 + c) + np.cos(y / (7 + c)) for c in range(3)]
+    levels = 128 + 50 * np.stack(waves) + rng.normal(0, 8, (3, height, width))
+    levels[:, height // 4 : height // 2, width // 4 : width // 2] *= 0.3
+    return torch.from_numpy(levels.clip(0, 255).astype(np.uint8))
