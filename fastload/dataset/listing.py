@@ -47,8 +47,12 @@ class PackedNames:
 
 
 def printable(text: str) -> str:
-    """A file name as text: bytes that are no UTF-8 appear as ``\\xff``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A name as text: bytes of a file's name that are no UTF-8 appear as ``\\xff``, so do JSON's halves of pairs."""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "surrogatepass")
+    return data.decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ class LabelColumn:
         Raises:
             DataError: There are more than a million different ones.
         """
-        text = (text or "").strip()
+        text = printable((text or "").strip())
         if text in ("", "-1"):
             self._codes.append(-1)
             return

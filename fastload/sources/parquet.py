@@ -185,7 +185,7 @@ class ParquetSource(Source):
             self._labels, self.classes = texts.finish()
             return
         labels = np.concatenate(columns)
-        self.classes = tuple(names)
+        self.classes = tuple(map(printable, names))
         wrong = (labels < -1) | (labels >= len(names))
         self.rejected = [
             (self._place(int(row)), f"its label {labels[row]} is none of the {len(names):,} classes")

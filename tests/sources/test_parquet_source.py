@@ -252,3 +252,10 @@ def test_any_damage_is_an_error_of_ours(intact, changes):
     for number in range(len(source)):
         with contextlib.suppress(DataError):
             source.read(number)
+
+
+def test_half_a_character_in_the_name_of_a_class(tmp_path, pictures):
+    features = FEATURES | {"label": {"names": ["a", "b", "\ud800"], "_type": "ClassLabel"}}
+    source = open_source(hugging_face(tmp_path / "a.parquet", rows_of(pictures), features))
+    assert source.classes == ("a", "b", r"\xed\xa0\x80")
+    assert source.digest()

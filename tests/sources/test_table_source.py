@@ -225,3 +225,16 @@ def test_any_bytes_are_a_table_or_an_error(tmp_path_factory, data, suffix):
     for number in range(len(source)):
         with pytest.raises(DataError):
             source.read(number)
+
+
+def test_half_a_character_in_a_label_is_a_name(tmp_path, pictures):
+    """The mutation job's find: JSON can hold what is no text, and nothing may be hashed or printed of it as it is."""
+    (tmp_path / "0.jpg").write_bytes(pictures[0])
+    (tmp_path / "a.jsonl").write_text(json.dumps({"path": "0.jpg", "label": "\ud800", "\udfff": 1}) + "\n")
+    summary = fl.convert(tmp_path / "a.jsonl", tmp_path / "out")
+    assert summary.written == 1
+    with fl.open_dataset(tmp_path / "out") as dataset:
+        assert dataset.classes == (r"\xed\xa0\x80",)
+    (tmp_path / "b.jsonl").write_text(json.dumps({"no path": "0.jpg", "\udfff": 1}) + "\n")
+    with pytest.raises(DataError, match=r"no path, .*xed.*xbf"):
+        open_source(tmp_path / "b.jsonl")
