@@ -21,6 +21,7 @@ from fastload.dataset.manifest import LEDGER_NAME, MANIFEST_NAME, Index, Manifes
 from fastload.dataset.seek import seek_path
 from fastload.errors import DataError
 from fastload.verify.ledger import extend_ledger, mend_ledger
+from fastload.verify.names import give_names, plan_names
 from fastload.verify.rebuild import rebuild_columns
 from fastload.verify.report import Finding, Repair
 from fastload.verify.restore import ShardRestorer
@@ -49,7 +50,9 @@ def repair_shards(path: str, findings: Sequence[Finding], source: str | None, wo
             job.clear()
             if any(finding.kind == "manifest" for finding in findings):
                 job.give_up(MANIFEST_NAME, "nothing can be repaired without it: restore it, or convert the data again")
-            elif any(finding.kind == "index" for finding in findings):
+                return tuple(job.repairs)
+            job.give_names_back()
+            if any(finding.kind == "index" for finding in findings):
                 job.rebuild_index()
             else:
                 job.mend_ledger()
@@ -68,6 +71,7 @@ class _Job:
         self._findings = findings
         self._source = source
         self._workers = workers
+        self._renamed: set[str] = set()
         self.repairs: list[Repair] = []
 
     def clear(self) -> None:
@@ -91,6 +95,20 @@ class _Job:
     def give_up(self, file: str, reason: str) -> None:
         """Says what cannot be repaired."""
         self.repairs.append(Repair(file=file, action="impossible", reason=reason))
+
+    def give_names_back(self) -> None:
+        """Shards that were exchanged, or lie here under a name of their own, get the names that dataset.json has."""
+        moves = plan_names(self._path, read_manifest(self._path), self._findings)
+        extend_ledger(self._path, [_line(move.name, "renamed", move.reason) for move in moves])
+        give_names(self._path, moves)
+        for move in moves:
+            self.repairs.append(Repair(file=move.name, action="renamed", reason=f"{move.reason} ({move.file})"))
+        proven = {move.name for move in moves}
+        self._renamed = proven | {move.file for move in moves}
+        gone = {move.file for move in moves} - proven
+        kept = [finding for finding in self._findings if finding.file not in self._renamed]
+        reason = "no file of the data set has its bytes any more"
+        self._findings = [*kept, *(Finding(kind="shard", file=name, reason=reason) for name in sorted(gone))]
 
     def rebuild_index(self) -> None:
         """index.arrow from sound tars."""
@@ -134,9 +152,6 @@ class _Job:
         first = 0
         for number, shard in enumerate(manifest.shards):
             found = [finding for finding in self._findings if finding.file == shard.name]
-            if any(finding.kind == "name" for finding in found):
-                self.give_up(shard.name, "rename the shards as the findings say; nothing was dropped")
-                found = []
             if found:
                 shards.append(self._mend(manifest, index, number, first, found, lost, lines))
             else:
@@ -146,10 +161,21 @@ class _Job:
             self.give_up(manifest.index.name, "no sample would be left; restore the shards from a copy")
             return
         if lost or shards != list(manifest.shards) or lines:
+            self._remove_sidecars(manifest, shards)
             self._publish(manifest, self._without(manifest, index, lost, shards), lines)
         self._rewrite_sidecars({shard.name for shard in manifest.shards if self._has_findings(shard)})
 
+    def _remove_sidecars(self, manifest: Manifest, shards: list[Shard | None]) -> None:
+        """Removes .seek, and .idx where convert wrote it, of shards that dataset.json will no longer name."""
+        endings = (".seek", ".idx") if is_ours(manifest) else (".seek",)
+        for before, after in zip(manifest.shards, shards, strict=True):
+            for ending in endings if after is None else ():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self._path, os.path.splitext(before.name)[0] + ending))
+
     def _has_findings(self, shard: Shard) -> bool:
+        if shard.name in self._renamed:
+            return True
         stem = os.path.splitext(shard.name)[0]
         return any(os.path.splitext(finding.file)[0] == stem for finding in self._findings)
 

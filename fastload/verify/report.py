@@ -41,12 +41,13 @@ class Repair:
         file: Name of the file in the data set.
         key: The sample, where it is about one.
         action: "restored" (the bytes are the original ones again), "dropped" (the sample is no longer in the index),
-            "rebuilt" (a file was written anew), "noted" (a checksum was taken anew) or "impossible" (nothing was done).
+            "renamed" (a tar got its name back), "rebuilt" (a file was written anew), "noted" (a checksum was taken
+            anew) or "impossible" (nothing was done).
         reason: One sentence.
     """
 
     file: str
-    action: Literal["restored", "dropped", "rebuilt", "noted", "impossible"]
+    action: Literal["restored", "dropped", "renamed", "rebuilt", "noted", "impossible"]
     reason: str
     key: str | None = None
 

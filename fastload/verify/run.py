@@ -38,9 +38,11 @@ def verify(
     ``repair`` does, for shards, and enters what it did into conversion.jsonl:
 
     - index.arrow is rebuilt from the tars, if these and dataset.json are sound; the fingerprint proves it;
+    - shards that were exchanged or renamed get their names back, as their crc32 proves;
     - a shard of which convert wrote the headers gets them back, and the bytes of damaged or missing samples from
       ``source``; its crc32 proves it;
-    - samples that stay damaged are dropped from the index (the tar keeps them); the fingerprint changes;
+    - samples that stay damaged are dropped from the index (the tar keeps them); the fingerprint changes, and a shard
+      that has none left loses its .idx and .seek;
     - .idx and .seek files are rebuilt, and conversion.jsonl keeps the lines that can be read.
 
     A repair that is killed at any moment leaves the data set as it was or repaired, and can be run again.

@@ -104,7 +104,7 @@ class ShardCheck:
     def _difference(self, size: int, crc32: int) -> Finding:
         expected, other = self._shard, self._others.get((size, crc32))
         if other is not None:
-            return self._finding("name", f"this is {other} under another name; give the shards their names back")
+            return self._finding("name", f"this is {other} under another name; --repair gives names back")
         if size != expected.size:
             reason = f"expected a shard of {expected.size:,} bytes, as dataset.json says, but the file has {size:,}"
             return self._finding("shard", reason)
