@@ -51,3 +51,10 @@ def coco128() -> Path:
 def mobilenet_v2() -> Path:
     """MobileNetV2 weights for ImageNet."""
     return _require("mobilenet_v2") / "mobilenet_v2.safetensors"
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("fuzz", "the long mutation job (-m fuzz)")
+    group.addoption("--fuzz-inputs", type=int, default=1_000_000, help="inputs of all parsers together")
+    group.addoption("--fuzz-seed", type=int, default=1)
+    group.addoption("--fuzz-report", help="file to which a line is added for each parser")

@@ -2,7 +2,7 @@
 
 Contract. An address is a uint64 taken from an array that its kernel holds for as long as it runs. None of these
 functions checks anything: the caller guarantees that every byte touched lies inside such an array, for any input file
-(workspace.py states the margins that make this true, and tests/jpeg/test_jpeg_fuzz.py puts unmapped pages behind them).
+(workspace.py states the margins that make this true, and tests/fuzz/images.py puts unmapped pages behind them).
 Any alignment will do. Integers are little-endian in memory except where a name says big-endian.
 
 Why not array indexing: with int64 indices LLVM keeps Python's negative-index arithmetic in the inner loops, and an

@@ -17,7 +17,8 @@ from fastload.convert.transcode import MOST_PIXELS, fitted_size, transcode
 from fastload.errors import DataError
 from fastload.jpeg.decoder import build_index
 from fastload.jpeg.header import read_header
-from tests.jpeg.test_jpeg_fuzz import mutate, small_files
+from tests.fuzz.images import MAX_BYTES, small_files
+from tests.fuzz.mutations import mutate_jpeg
 
 
 def opened(data):
@@ -71,7 +72,7 @@ def test_making_an_index_changes_no_verdict_on_damaged_files(imagenette, tools):
         data = rng.choice(files)
         scan = read_header(data).scan_offset
         begin, end = [(0, scan), (scan, len(data)), (len(data) - 30, len(data))][number % 3]
-        data = mutate(data, rng, begin, end)
+        data = mutate_jpeg(data, rng, begin, end, MAX_BYTES)
         with_index, without = (verdict(data, seek_index=seek_index) for seek_index in (True, False))
         if isinstance(without, str):
             assert with_index == without
