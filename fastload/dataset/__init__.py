@@ -6,6 +6,16 @@ from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.beton import BetonDataset
 from fastload.dataset.image_folder import ImageFolderDataset
 from fastload.dataset.opening import open_dataset
+from fastload.dataset.remote import RemoteShardedDataset
 from fastload.dataset.sharded import ShardedDataset, Verify
 
-__all__ = ["BetonDataset", "Dataset", "ImageFolderDataset", "Sample", "ShardedDataset", "Verify", "open_dataset"]
+__all__ = [
+    "BetonDataset",
+    "Dataset",
+    "ImageFolderDataset",
+    "RemoteShardedDataset",
+    "Sample",
+    "ShardedDataset",
+    "Verify",
+    "open_dataset",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -51,6 +51,13 @@ class Sample:
             return decode_fields(self.extras, self.types)
         except DataError as error:
             raise DataError(error.reason, key=self.key) from error
+
+
+class Expectation:
+    """That samples will be read in an order that is known; it holds until it is closed or nobody holds it."""
+
+    def close(self) -> None:
+        """Ends it, and whatever is waited for because of it. Safe to call twice, at any moment, in any thread."""
 
 
 class Dataset(ABC):
@@ -145,6 +152,13 @@ class Dataset(ABC):
 
     def note_checked(self, ids: NDArray[np.int64]) -> None:  # noqa: B027
         """Takes notice that the bytes of samples ``ids`` were compared with their checksums, and equal."""
+
+    def expect(self, pieces: Iterator[NDArray[np.int64]]) -> Expectation:
+        """Takes notice of the order in which samples will be read from now on: ids, piece by piece.
+
+        Storage with a long way to it asks for them beforehand, and takes pieces for as long as the answer is held.
+        """
+        return Expectation()
 
     def tend(self, *, busy: bool) -> bool:
         """Does one small piece (about a millisecond) of work that makes later reads faster; False if there is none.

@@ -19,7 +19,7 @@ FORMAT: Final = "fastload"
 VERSION: Final = 1
 
 # A manifest of 100,000 shards and a million class names stays below it; a larger file is not one of ours.
-_MAX_BYTES: Final = 256 << 20
+MOST_BYTES: Final = 256 << 20
 
 
 def _plain_name(name: str) -> str:
@@ -119,18 +119,27 @@ def read_manifest(folder: str) -> Manifest:
     """Reads and checks ``folder``/dataset.json.
 
     Raises:
-        DataError: It is missing, unreadable, of a newer version, or any field is not what it should be.
+        DataError: It is missing, unreadable, or as for ``parse_manifest``.
     """
     path = os.path.join(folder, MANIFEST_NAME)
     try:
         descriptor, size = open_regular(path)
         with open(descriptor, "rb") as file:
-            if size > _MAX_BYTES:
+            if size > MOST_BYTES:
                 raise DataError("expected less than 256 MiB; this is not a dataset.json of fastload")
             data = file.read(size)  # not one byte more: read allocates what it is asked for
     except (OSError, DataError) as error:
         reason = error.reason if isinstance(error, DataError) else error.strerror
         raise DataError(f"the manifest of the data set cannot be read: {reason}", path=path) from error
+    return parse_manifest(data, path)
+
+
+def parse_manifest(data: bytes, path: str) -> Manifest:
+    """Checks the bytes of a dataset.json; ``path`` is for messages.
+
+    Raises:
+        DataError: It is of a newer version, or any field is not what it should be.
+    """
     _check_version(data, path)
     try:
         return Manifest.model_validate_json(data)

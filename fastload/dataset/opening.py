@@ -8,26 +8,42 @@ from fastload.dataset.base import Dataset
 from fastload.dataset.beton import BetonDataset
 from fastload.dataset.image_folder import ImageFolderDataset
 from fastload.dataset.manifest import LEDGER_NAME, MANIFEST_NAME
+from fastload.dataset.remote import RemoteShardedDataset, check_cache
 from fastload.dataset.sharded import ShardedDataset, Verify
 from fastload.errors import ConfigError, DataError
+from fastload.remote import is_url, local_path
 
 # Where convert works until it is done; it lies in the destination.
 WORK_NAME = ".fastload-convert"
 
 
-def open_dataset(path: str | os.PathLike[str], *, verify: Verify = "first") -> Dataset:
+def open_dataset(
+    path: str | os.PathLike[str],
+    *,
+    verify: Verify = "first",
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
+) -> Dataset:
     """Opens a converted data set (a folder with dataset.json), a folder of images or a .beton file of FFCV's.
 
     Args:
-        path: The folder or the file.
+        path: The folder or the file; of a converted data set also a URL: http(s), or s3://, gs://, hf:// and whatever
+            else fsspec has a driver for (see RemoteShardedDataset).
         verify: When a converted data set compares bytes with their crc32: the "first" time that they are read,
-            "always" or "never". Folders of images and .beton files have no checksums.
+            "always" or "never". Folders of images and .beton files have no checksums; behind a URL it is always.
+        cache_dir: Folder that keeps what was fetched from a URL, for this and other processes; None keeps no samples.
+            Of no meaning for what lies on this machine.
+        cache_bytes: What all files there may take together; None leaves a twentieth of the disk free.
 
     Raises:
         DataError: There is no data set at ``path``, or a file of it is missing or damaged.
-        ConfigError: ``verify`` is none of the three.
+        ConfigError: An argument cannot be used.
+        MissingExtraError: A driver for such URLs is not installed.
     """
-    folder = os.fspath(path)
+    check_cache(cache_dir, cache_bytes)
+    if is_url(path):
+        return RemoteShardedDataset(os.fspath(path), verify=verify, cache_dir=cache_dir, cache_bytes=cache_bytes)
+    folder = local_path(path)
     if verify not in ("first", "always", "never"):
         raise ConfigError(f"verify must be 'first', 'always' or 'never', not {verify!r}")
     if not os.path.exists(folder):

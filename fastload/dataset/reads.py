@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,10 +45,13 @@ class ReadPlan:
     Attributes:
         reads: For the kernel.
         memory: Whatever must stay alive for as long as the addresses in ``reads`` are used.
+        ready: Where samples are still on their way: waits for rows ``first`` to ``end``, enters them into ``reads``,
+            and gives what must stay alive for as long as those are read.
     """
 
     reads: Reads
     memory: object
+    ready: Callable[[int, int], object] | None = None
 
 
 def pack_paths(paths: Sequence[bytes | None]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

@@ -92,6 +92,7 @@ class SeekFiles:
         return file.index(row - start)
 
     def _open(self, shard: int) -> None:
+        """Opens the file of a shard, or finds that there is none; a subclass may put it off."""
         with self._lock:
             if self._asked[shard]:
                 return

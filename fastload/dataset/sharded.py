@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.dataset.base import Dataset, Sample
-from fastload.dataset.index import IndexTable, read_index
+from fastload.dataset.index import ExtraColumns, IndexTable, read_index
 from fastload.dataset.manifest import Manifest, read_manifest
 from fastload.dataset.reading import open_regular, read_range
 from fastload.dataset.reads import ReadPlan, Reads, pack_paths
@@ -47,22 +47,21 @@ class ShardedDataset(Dataset):
         if verify not in get_args(Verify):
             raise ConfigError(f"verify must be 'first', 'always' or 'never', not {verify!r}")
         self.path = os.fspath(path)
-        self._verify = verify
-        self.manifest: Manifest = read_manifest(self.path)
-        self.classes = self.manifest.classes
-        self.schema = dict(self.manifest.schema_)
-        self.fingerprint = self.manifest.fingerprint
-        self.proven = verify != "never"  # convert and index decode every image; its bytes are compared since
-        index = self.manifest.index
-        self._index: IndexTable = read_index(
-            os.path.join(self.path, index.name),
-            samples=self.manifest.samples,
-            size=index.size,
-            crc32=index.crc32,
-            extras=self.manifest.extras,
-            check={"first": None, "always": True, "never": False}[verify],
-        )
+        manifest = read_manifest(self.path)
+        index = os.path.join(self.path, manifest.index.name)
+        check = {"first": None, "always": True, "never": False}[verify]
+        self._set_up(manifest, index_of(manifest, index, check=check), verify)
         self._check_shards()
+
+    def _set_up(self, manifest: Manifest, index: IndexTable, verify: Verify) -> None:
+        """All but the shards."""
+        self._verify = verify
+        self.manifest = manifest
+        self.classes = manifest.classes
+        self.schema = dict(manifest.schema_)
+        self.fingerprint = manifest.fingerprint
+        self.proven = verify != "never"  # convert and index decode every image; its bytes are compared since
+        self._index = index
         self._shard_bytes = np.array([*(shard.size for shard in self.manifest.shards), 0], np.int64)
         # One bit per sample whose checksum was seen to be right. Two threads that set bits of one byte at once may
         # lose one, which costs a second check and nothing else.
@@ -72,11 +71,8 @@ class ShardedDataset(Dataset):
         self._most_descriptors = _descriptor_budget()
         self._lock = threading.Lock()
         self._closed = False
-        self._seek = SeekFiles(
-            [os.path.join(self.path, shard.name) for shard in self.manifest.shards],
-            self.shard_sizes(),
-            self._index.crc32,
-        )
+        paths = [self.file_path(number) for number in range(len(manifest.shards))]
+        self._seek = SeekFiles(paths, self.shard_sizes(), index.crc32)
 
     def _check_shards(self) -> None:
         for shard in self.manifest.shards:
@@ -169,6 +165,15 @@ class ShardedDataset(Dataset):
 
     def read_into(self, sample_id: int, buffer: NDArray[np.uint8]) -> int:
         row = self._row(sample_id)
+        view = self._room(row, buffer)
+        self._read(row, int(self._index.offset[row]), view)
+        if self._verify != "never" and not self._was_seen(row):
+            self._check(row, view, int(self._index.crc32[row]))
+            self.note_checked(np.array([row]))
+        return len(view)
+
+    def _room(self, row: int, buffer: NDArray[np.uint8]) -> memoryview:
+        """The part of ``buffer`` that a sample's image takes; DataError if it does not fit."""
         size = int(self._index.size[row])
         view = memoryview(buffer.data).cast("B")
         if size > len(view):
@@ -177,11 +182,7 @@ class ShardedDataset(Dataset):
                 path=self.location(row),
                 key=self.key(row),
             )
-        self._read(row, int(self._index.offset[row]), view[:size])
-        if self._verify != "never" and not self._was_seen(row):
-            self._check(row, view[:size], int(self._index.crc32[row]))
-            self.note_checked(np.array([row]))
-        return size
+        return view[:size]
 
     def plan_reads(self, ids: NDArray[np.int64]) -> ReadPlan:
         rows = self._checked(ids)
@@ -206,6 +207,12 @@ class ShardedDataset(Dataset):
     def note_checked(self, ids: NDArray[np.int64]) -> None:
         if self._verify == "first":
             np.bitwise_or.at(self._seen, ids >> 3, (1 << (ids & 7)).astype(np.uint8))
+
+    def _read_member(self, row: int, columns: ExtraColumns, view: memoryview) -> None:
+        """Reads one further member of a sample, of which the index says where it lies."""
+        self._read(row, int(columns.offset[row]), view)
+        if self._verify != "never":
+            self._check(row, view, int(columns.crc32[row]))
 
     def _was_seen(self, row: int) -> bool:
         return self._verify == "first" and bool(self._seen[row >> 3] >> (row & 7) & 1)
@@ -270,9 +277,7 @@ class ShardedDataset(Dataset):
                 raise self._misplaced(row)
             if size:
                 member = bytearray(size)
-                self._read(row, int(columns.offset[row]), memoryview(member))
-                if self._verify != "never":
-                    self._check(row, memoryview(member), int(columns.crc32[row]))
+                self._read_member(row, columns, memoryview(member))
                 extras[extension] = bytes(member)
         return Sample(
             id=row,
@@ -322,6 +327,19 @@ class ShardedDataset(Dataset):
             path=self.path,
             key=self.key(row),
         )
+
+
+def index_of(manifest: Manifest, path: str, *, check: bool | None) -> IndexTable:
+    """The index table that a manifest describes, from the file at ``path``; see ``read_index``."""
+    index = manifest.index
+    return read_index(
+        path,
+        samples=manifest.samples,
+        size=index.size,
+        crc32=index.crc32,
+        extras=manifest.extras,
+        check=check,
+    )
 
 
 def _reopen(path: str, verify: Verify) -> ShardedDataset:

@@ -58,6 +58,7 @@ class EpochIterator:
         self._flights: deque[Flight] = deque()
         self._started: deque[tuple[Flight, Any] | BaseException] = deque()
         self._ended: str | None = None
+        self._expectation = plan.dataset.expect(plan.coming(first_batch))
 
     @property
     def ended(self) -> bool:
@@ -93,6 +94,7 @@ class EpochIterator:
     def _advance(self) -> Batch:
         if self._next_to_hand_over == self._num_batches:
             self._ledger.close()
+            self._expectation.close()
             self._move_to(self._plan.epoch + 1, 0)
             raise StopIteration
         delivery = self._keeper.in_use.delivery
@@ -135,6 +137,7 @@ class EpochIterator:
         """
         if self._ended is None:
             self._ended = reason
+            self._expectation.close()  # nobody waits for bytes any more
             self._keeper.close()
             self._flights.clear()
             self._started.clear()
@@ -143,4 +146,6 @@ class EpochIterator:
         # An attribute may be missing where __init__ was interrupted.
         if getattr(self, "_ended", "") is None:
             self._ended = ""
+            if hasattr(self, "_expectation"):
+                self._expectation.close()
             self._keeper.close_from_anywhere()

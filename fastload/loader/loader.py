@@ -58,7 +58,8 @@ class Loader:
     go when an iterator is abandoned, when it raises, with ``close()``, or with the Loader.
 
     Args:
-        source: Folder of a converted data set or of images, or an open Dataset (which the Loader will not close).
+        source: Folder or URL of a converted data set, folder of images, .beton file, or an open Dataset (which the
+            Loader will not close). What a URL may be, open_dataset says.
         batch_size: Samples per rank and batch.
         transforms: Declarations of fastload.transforms; they must end in one size for all images.
         shuffle: True: every sample may come anywhere. "local": shards are shuffled, then samples within a window of
@@ -89,6 +90,9 @@ class Loader:
             what the model's convolutions want. The values are the same, and neither costs a copy.
         verify: When bytes of a converted data set are compared with their checksums: the "first" time that they are
             read, "always" or "never".
+        cache_dir: Folder that keeps what was fetched from a URL, for this and other processes: where it has room for
+            all, later epochs fetch nothing. None keeps no samples. Of no meaning for what lies on this machine.
+        cache_bytes: What all files there may take together; None leaves a twentieth of the disk free.
         reuse_buffers: Take back a batch's memory when the next batch is asked for, even if it is still seen: saves
             memory where batches are used at once. Without it, and on a device always, a batch is the user's as long as
             he keeps it.
@@ -117,6 +121,8 @@ class Loader:
         prefetch: int = 2,
         memory_format: MemoryFormat | torch.memory_format = "channels_last",
         verify: Verify = "first",
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_bytes: int | None = None,
         reuse_buffers: bool = False,
     ) -> None:
         one_of("shuffle", shuffle, _MODES)
@@ -143,7 +149,13 @@ class Loader:
         self._owns_dataset = not isinstance(source, Dataset)
         if not self._owns_dataset and verify != "first":
             raise ConfigError("verify is decided where a data set is opened: pass it to open_dataset")
-        self.dataset: Dataset = source if isinstance(source, Dataset) else open_dataset(source, verify=verify)
+        if not self._owns_dataset and (cache_dir is not None or cache_bytes is not None):
+            raise ConfigError("the cache is decided where a data set is opened: pass cache_dir to open_dataset")
+        self.dataset: Dataset = (
+            source
+            if isinstance(source, Dataset)
+            else open_dataset(source, verify=verify, cache_dir=cache_dir, cache_bytes=cache_bytes)
+        )
         num_samples = len(self.dataset)
         if num_samples == 0:
             raise DataError("the data set holds no samples", path=self.dataset.path)

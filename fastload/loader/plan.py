@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -85,6 +86,14 @@ class EpochPlan:
         repeats = self.order.repeat(self.batches.slice(index).positions)
         ids = streams(batch.ids.numpy(), repeats)
         return self.mixer.mix(batch, seed=self.order.seed, epoch=self.epoch, number=index, streams=ids)
+
+    def coming(self, first: int) -> Iterator[NDArray[np.int64]]:
+        """The samples of the batches from ``first`` on, in their order, as many at a time as are planned together."""
+        per_piece = max(1, _TOGETHER // self.batches.batch_size)
+        for begin in range(first, self.batches.num_batches, per_piece):
+            end = min(begin + per_piece, self.batches.num_batches)
+            positions = [self.batches.slice(index).positions for index in range(begin, end)]
+            yield self.order.at(self.epoch, np.concatenate(positions))
 
     def substitute(self, sample_id: int, attempt: int) -> int:
         """The sample that stands in for one that cannot be delivered; attempts count from 0."""

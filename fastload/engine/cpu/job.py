@@ -107,6 +107,7 @@ class Work:
         next_item: int64 (2,), the first item that no thread has taken, and ``end``.
         items: The layout for the kernel that reads by itself, with this counter; None where there is no plan.
         slot: The slot as the kernels take it.
+        held: Keeps open what its samples are read from, where that is not for good.
     """
 
     layout: Layout
@@ -115,6 +116,7 @@ class Work:
     next_item: NDArray[np.int64]
     items: Items | None
     slot: Slot
+    held: object
 
     @property
     def count(self) -> int:
@@ -148,12 +150,14 @@ class Layouts:
             check_request(request, len(images), self._output, self._dataset)
             layout = self._lay_out(request.draws, np.ascontiguousarray(request.rows, np.int64))
         next_item = np.array([first, first + count], np.int64)
-        items = None
+        items = held = None
         if layout.plan is not None:
+            if layout.plan.ready is not None:
+                held = layout.plan.ready(first, first + count)
             items = Items(
                 layout.rows, layout.parameters, layout.regions, layout.plan.reads, layout.delivered, next_item
             )
-        return Work(layout, first, first + count, next_item, items, flat_slot(images))
+        return Work(layout, first, first + count, next_item, items, flat_slot(images), held)
 
     def _layout_of(self, requests: Requests, slot_rows: int) -> Layout | None:
         """All that was planned together; None where something in it cannot be laid out, which is then found alone."""
