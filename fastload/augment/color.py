@@ -72,7 +72,7 @@ def _grayscale(_: Grayscale, drawing: Drawing) -> None:
     drawing.add(Code.GRAYSCALE)
 
 
-def _with_probability(code: Code, *names: str) -> Kind:
+def with_probability(code: Code, *names: str) -> Kind:
     """A transform that does one thing, with fixed numbers (the fields named), with probability ``p``."""
 
     def draw(step: Any, drawing: Drawing) -> None:
@@ -87,12 +87,12 @@ _FACTORS: Final = (Code.BRIGHTNESS, Code.CONTRAST, Code.SATURATION, Code.HUE)
 COLOR: Final[dict[type[Transform], Kind]] = {
     ColorJitter: Kind(_color_jitter),
     Grayscale: Kind(_grayscale, random=False),
-    RandomAutocontrast: _with_probability(Code.AUTOCONTRAST),
+    RandomAutocontrast: with_probability(Code.AUTOCONTRAST),
     RandomChannelPermutation: Kind(_channel_permutation),
-    RandomEqualize: _with_probability(Code.EQUALIZE),
-    RandomGrayscale: _with_probability(Code.GRAYSCALE),
-    RandomInvert: _with_probability(Code.INVERT),
+    RandomEqualize: with_probability(Code.EQUALIZE),
+    RandomGrayscale: with_probability(Code.GRAYSCALE),
+    RandomInvert: with_probability(Code.INVERT),
     RandomPhotometricDistort: Kind(_photometric_distort),
-    RandomPosterize: _with_probability(Code.POSTERIZE, "bits"),
-    RandomSolarize: _with_probability(Code.SOLARIZE, "threshold"),
+    RandomPosterize: with_probability(Code.POSTERIZE, "bits"),
+    RandomSolarize: with_probability(Code.SOLARIZE, "threshold"),
 }

@@ -14,6 +14,7 @@ from fastload.errors import ConfigError
 from fastload.transforms import (
     CenterCrop,
     Container,
+    GaussianBlur,
     Interpolation,
     Normalize,
     RandomHorizontalFlip,
@@ -36,6 +37,7 @@ class Form:
         sampling: Interpolation and antialias of the resampling, if there was one.
         sampled: Whether a geometric step stands before.
         altered: What works on pixels behind it (the last of them), if anything.
+        handed: Likewise, of what knows left from right.
         values: What pixel values have become.
     """
 
@@ -46,6 +48,7 @@ class Form:
     sampling: tuple[Interpolation, bool] | None = None
     sampled: bool = False
     altered: Transform | None = None
+    handed: Transform | None = None
     values: Values = field(default_factory=Values)
 
     def after(self, step: Transform) -> Form:
@@ -85,6 +88,7 @@ class Form:
             sampling=self.sampling or other.sampling,
             sampled=self.sampled or other.sampled,
             altered=self.altered or other.altered,
+            handed=self.handed or other.handed,
             values=self.values,
         )
 
@@ -93,12 +97,22 @@ class Form:
             raise ConfigError(
                 f"{step} works on levels of 0 to 255, which a Normalize leaves: put it before the Normalize"
             )
-        return replace(self, altered=step if self.sampled else self.altered)
+        if isinstance(step, GaussianBlur) and self.exact is not None:
+            for side, name, kernel in zip(self.exact, ("height", "width"), step.kernel_size[::-1], strict=True):
+                if kernel // 2 >= side:
+                    raise ConfigError(
+                        f"{step}: a kernel of {kernel} reaches over the whole {name} of {side} pixels: take at most "
+                        f"{2 * side - 1}"
+                    )
+        if not self.sampled:
+            return self
+        return replace(self, altered=step, handed=self.handed if KINDS[type(step)].mirrors else step)
 
     def _after_geometry(self, step: Transform) -> Form:
-        if self.altered is not None and not isinstance(step, RandomHorizontalFlip):
+        obstacle = self.handed if isinstance(step, RandomHorizontalFlip) else self.altered
+        if obstacle is not None:
             raise ConfigError(
-                f"{step} cannot follow {self.altered}, because pixels are sampled before they are worked on: put "
+                f"{step} cannot follow {obstacle}, because pixels are sampled before they are worked on: put "
                 f"{type(step).__name__} before it"
             )
         if isinstance(step, CenterCrop):

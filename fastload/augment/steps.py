@@ -18,11 +18,14 @@ class Kind:
             the steps of the transforms that it holds.
         random: Whether it takes words of its own: random transforms are numbered among themselves.
         geometric: Whether it works on the canvas, not on pixels.
+        mirrors: Of an operation on pixels: whether it makes the mirror image of a result of the mirror image of an
+            image, so that a flip may as well be done first.
     """
 
     draw: Callable[..., None]
     random: bool = True
     geometric: bool = False
+    mirrors: bool = True
 
 
 @dataclass(frozen=True)

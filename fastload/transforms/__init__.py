@@ -17,21 +17,26 @@ from fastload.transforms.color import (
 )
 from fastload.transforms.config import from_config, to_config
 from fastload.transforms.containers import Compose, Container, RandomApply, RandomChoice, RandomOrder, flatten
+from fastload.transforms.filters import JPEG, GaussianBlur, GaussianNoise, RandomAdjustSharpness
 from fastload.transforms.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
 from fastload.transforms.mixing import CutMix, MixUp
 from fastload.transforms.values import DType, Normalize, ToDtype
 
 __all__ = [
+    "JPEG",
     "CenterCrop",
     "ColorJitter",
     "Compose",
     "Container",
     "CutMix",
     "DType",
+    "GaussianBlur",
+    "GaussianNoise",
     "Grayscale",
     "Interpolation",
     "MixUp",
     "Normalize",
+    "RandomAdjustSharpness",
     "RandomApply",
     "RandomAutocontrast",
     "RandomChannelPermutation",

@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any, Final
 
 from fastload.errors import ConfigError
-from fastload.transforms import color, containers, geometry, mixing, values
+from fastload.transforms import color, containers, filters, geometry, mixing, values
 from fastload.transforms.base import Transform
 from fastload.transforms.containers import Container, flatten
 
-_MODULES: Final = (color, containers, geometry, mixing, values)
+_MODULES: Final = (color, containers, filters, geometry, mixing, values)
 
 
 def _declared(module: ModuleType) -> list[type[Transform]]:

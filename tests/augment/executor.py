@@ -41,6 +41,9 @@ _ONE = {
     Code.SOLARIZE: lambda image, v: F.solarize(image, float(v[0])),
     Code.AUTOCONTRAST: lambda image, v: F.autocontrast(image),
     Code.EQUALIZE: lambda image, v: F.equalize(image),
+    Code.SHARPNESS: lambda image, v: F.adjust_sharpness(image, float(v[0])),
+    Code.BLUR: lambda image, v: F.gaussian_blur(image, [int(v[0]), int(v[1])], [float(v[2]), float(v[3])]),
+    Code.JPEG: lambda image, v: F.jpeg(image, int(v[0])),
     Code.PERMUTE: lambda image, v: F.permute_channels(image, [int(channel) for channel in v[:3]]),
 }
 
