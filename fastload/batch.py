@@ -118,7 +118,7 @@ class Ring:
         shape: Rows, height, width, 3 (or rows, 3, height, width).
         dtype: Of the memory, as storage_dtype says.
         size: Slots that stay for good.
-        reuse: Take back the slot that was lent last when another is lent, whoever still sees it.
+        reuse: ``reclaim`` takes back the slot that was lent last, whoever still sees it.
         allocate: Makes the memory of one slot.
 
     Attributes:
@@ -164,11 +164,15 @@ class Ring:
         if len(self) < self.size:
             self._free.append(slot)
 
+    def reclaim(self) -> None:
+        """The user asks for the next batch: a ring with ``reuse`` takes back the slot that he has."""
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            self.give_back(lent)
+
     def lend(self, slot: NDArray[Any]) -> NDArray[Any]:
         """The slot as an array for the user to see: it comes back by itself when the last view of it is gone."""
         if self._reuse:
-            if self._lent is not None:
-                self.give_back(self._lent)
             self._lent = slot
             return slot
         lease = _Lease(slot)

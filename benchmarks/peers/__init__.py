@@ -87,6 +87,16 @@ PEERS: dict[str, Entry] = {
         settings="tar shards of the original bytes with seek indexes, as fastload convert writes them; defaults",
         kinds=("train", "eval"),
     ),
+    "fastload-lean": Entry(
+        title="fastload, least memory",
+        module="fastload_loader",
+        requires=("fastload",),
+        form="fastload",
+        settings="the same, two batches in all: prefetch=1, reuse_buffers=True, so that a batch is overwritten once "
+        "the next has been asked for (simplejpeg-opencv's is once the one after it has)",
+        kinds=("train", "eval"),
+        options={"prefetch": 1, "reuse_buffers": True},
+    ),
     "fastload-noindex": Entry(
         title="fastload, no seek index",
         module="fastload_loader",

@@ -1,4 +1,4 @@
-"""fastload.Loader with its default settings, on tar shards or on the image folder as it is, to any device."""
+"""fastload.Loader on tar shards or on the image folder as it is, to any device; with its default settings or others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastload import transforms as T
 class Loader(Running):
     """One engine, global shuffle."""
 
-    def __init__(self, task: Task, *, engine: str = "cpu") -> None:
+    def __init__(self, task: Task, *, engine: str = "cpu", **options: Any) -> None:
         pipeline = task.pipeline
         if pipeline.kind == "train":
             geometry: list[T.Transform] = [
@@ -31,6 +31,7 @@ class Loader(Running):
             engine=engine,
             device=task.device,
             num_workers=task.threads,
+            **options,
         )
 
     def epoch(self, number: int) -> Iterator[tuple[Any, Any]]:

@@ -98,11 +98,16 @@ class EpochIterator:
             self._move_to(self._plan.epoch + 1, 0)
             raise StopIteration
         delivery = self._keeper.in_use.delivery
+        for lane in self._keeper.in_use.lanes:
+            lane.slots.reclaim()
         wanted = min(1 + delivery.lookahead, len(self))
+        prefetch = self._prefetch * len(self._keeper.in_use.lanes)
         while len(self._started) < wanted:
-            self._submit_ahead()
+            # The next one before this one is waited for, so that the engine goes on while this one is handed over. On
+            # the way to a device a batch is ahead as it is, and its slot is still being copied.
+            self._submit_ahead(prefetch + (delivery.lookahead == 0))
             self._started.append(self._start_next())
-        self._submit_ahead()
+        self._submit_ahead(prefetch)
         started = self._started.popleft()
         if isinstance(started, BaseException):
             raise started
@@ -113,8 +118,7 @@ class EpochIterator:
         self._move_to(self._plan.epoch, self._next_to_hand_over)
         return batch
 
-    def _submit_ahead(self) -> None:
-        wanted = self._prefetch * len(self._keeper.in_use.lanes)
+    def _submit_ahead(self, wanted: int) -> None:
         while len(self._flights) < wanted and self._next_to_submit < self._num_batches:
             lane = self._keeper.in_use.lane(self._next_to_submit)
             self._flights.append(Flight(self._next_to_submit, self._plan, lane, stats=self._stats))

@@ -21,6 +21,8 @@ class Slots(Protocol):
 
     def give_back(self, slot: Any) -> None: ...
 
+    def reclaim(self) -> None: ...
+
 
 class OpenSlots:
     """Slots without memory, for an engine that brings its own."""
@@ -32,6 +34,9 @@ class OpenSlots:
 
     def give_back(self, slot: OpenSlot) -> None:
         """There is nothing to be had back."""
+
+    def reclaim(self) -> None:
+        """As little."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -135,7 +135,7 @@ def test_reuse_buffers_takes_memory_back_and_delivers_the_same(photos, train):
         for batch in loader:
             kept.append(batch.images.clone())
             addresses.add(batch.images.data_ptr())
-        assert len(addresses) <= 4
+        assert len(addresses) <= 3, "two that the engine works on, and the one in use"
         expected = list(fl.Loader(photos, **options, memory_format=layout))
         assert all(torch.equal(one, other.images) for one, other in zip(kept, expected, strict=True))
 

@@ -111,7 +111,7 @@ def test_an_iterator_collected_in_one_of_the_engines_own_threads_ends_all_of_the
     loader = fl.Loader(Dataset(photos), batch_size=4, transforms=train, num_workers=3)
     holder["iterator"] = iter(loader)
     iteration = loader._active
-    iteration._submit_ahead()
+    iteration._submit_ahead(2)
     del iteration
     assert not wait_for_none(before)
     assert not holder
