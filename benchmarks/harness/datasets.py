@@ -189,6 +189,15 @@ def _write_beton(folder: Path, target: Path, *, raw: bool) -> None:
         notes.unlink()
 
 
+def _write_beton_indexed(beton: Path, target: Path) -> None:
+    """The same file with its seek indexes beside it, as convert leaves it."""
+    from fastload.dataset.indexing import write_seek_indexes
+
+    os.link(beton, target)
+    write_seek_indexes(target)
+    target.with_name(f"{target.name}.seek").rename(beton.with_name("beton-indexed.seek"))
+
+
 def _write_beton_q90(folder: Path, target: Path) -> None:
     """FFCV's own writer at its own quality, from the decoded originals."""
     from ffcv.fields import IntField, RGBImageField
@@ -234,6 +243,7 @@ FORMS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
     "tar": ("folder", _write_tar),
     "fastload": ("folder", _write_fastload),
     "beton-original": ("folder", functools.partial(_write_beton, raw=False)),
+    "beton-indexed": ("beton-original", _write_beton_indexed),
     "beton-q90": ("folder", _write_beton_q90),
     "beton-raw": ("folder", functools.partial(_write_beton, raw=True)),
     "folder-q90": ("beton-q90", _write_folder_q90),

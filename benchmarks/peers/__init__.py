@@ -125,8 +125,16 @@ PEERS: dict[str, Entry] = {
         title="fastload, FFCV's file",
         module="fastload_loader",
         requires=("fastload",),
+        form="beton-indexed",
+        settings="the .beton with the original JPEG bytes, as ffcv-original, and its seek indexes; defaults",
+        kinds=("train", "eval"),
+    ),
+    "fastload-beton-noindex": Entry(
+        title="fastload, FFCV's file, no seek index",
+        module="fastload_loader",
+        requires=("fastload",),
         form="beton-original",
-        settings="the .beton with the original JPEG bytes, as ffcv-original; defaults",
+        settings="the same file without seek indexes",
         kinds=("train", "eval"),
     ),
     "fastload-raw": Entry(

@@ -60,7 +60,7 @@ def command(
         bool | None,
         typer.Option(
             "--seek-index/--no-seek-index",
-            help="Write seek indexes: fast random crops, 2% more bytes (shards have them if not told otherwise).",
+            help="Write seek indexes: fast random crops, 2% more bytes (JPEGs have them if not told otherwise).",
         ),
     ] = None,
     images: Annotated[

@@ -1,4 +1,4 @@
-"""fastload index DATASET | SHARDS."""
+"""fastload index DATASET | FILE.beton | SHARDS."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def command(
     dataset: Annotated[
         list[str],
         typer.Argument(
-            help="Folder that fastload convert wrote, or uncompressed WebDataset shards that something else wrote: a "
-            "folder of .tar files, files, or a pattern ('shards-{000000..000009}.tar', 'shards-*.tar')."
+            help="Folder that fastload convert wrote, a .beton file of FFCV's, or uncompressed WebDataset shards that "
+            "something else wrote: a folder of .tar files, files, or a pattern ('shards-{000000..000009}.tar')."
         ),
     ],
     output: Annotated[
@@ -37,19 +37,19 @@ def command(
 ) -> None:
     """Write the indexes that shards lack; no tar is ever changed.
 
-    A converted data set gets the seek indexes with which random crops are decoded several times faster (about 2% more
-    bytes; they may be deleted at any time). WebDataset shards of any origin get these and dataset.json and index.arrow
-    besides, and are a data set from then on. What cannot be read is listed in conversion.jsonl and counted.
+    A converted data set, or a .beton file (x.beton.seek), gets the seek indexes with which random crops are decoded
+    several times faster (about 2% more bytes; they may be deleted at any time). WebDataset shards of any origin get
+    these and dataset.json and index.arrow besides, and are a data set from then on. What cannot be read is listed in
+    conversion.jsonl and counted.
     """
-    if len(dataset) == 1 and os.path.lexists(os.path.join(dataset[0], "dataset.json")):
+    is_ours = os.path.lexists(os.path.join(dataset[0], "dataset.json"))
+    if len(dataset) == 1 and (is_ours or (dataset[0].endswith(".beton") and os.path.isfile(dataset[0]))):
         if output or image or label or strict:
-            raise ConfigError(
-                f"{dataset[0]} has a dataset.json: --output, --image, --label and --strict are for others"
-            )
+            raise ConfigError(f"--output, --image, --label and --strict are for tars of others, not for {dataset[0]}")
         _write_seek_indexes(dataset[0], workers, rebuild, as_json)
     else:
         if rebuild:
-            raise ConfigError("--rebuild is for data sets with a dataset.json")
+            raise ConfigError("--rebuild is for data sets with a dataset.json, and for .beton files")
         _adopt(dataset, output, image, label, strict, workers, as_json)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, BinaryIO, Final
 
@@ -17,6 +17,7 @@ from fastload.convert.part import PartAccount, ledger_line, part_path, sync_fold
 from fastload.convert.publish import count, rejected_lines, write_ledger
 from fastload.convert.transcode import MOST_PIXELS, Transcoded
 from fastload.convert.workspace import Workspace, describe_difference
+from fastload.dataset.beton import BetonDataset
 from fastload.dataset.beton_layout import (
     ALLOCATION,
     BYTES,
@@ -31,8 +32,10 @@ from fastload.dataset.beton_layout import (
     row_type,
 )
 from fastload.dataset.beton_notes import Notes, dump_notes, notes_path, read_notes
+from fastload.dataset.beton_seek import beton_seek_path, write_beton_seek
 from fastload.dataset.listing import printable
 from fastload.errors import ConfigError, DataError
+from fastload.jpeg.seek_file import SeekFile, write_seek_file
 from fastload.sources.base import Source
 
 _PAGE_BYTES: Final = 8 << 20  # FFCV's default
@@ -50,10 +53,12 @@ class BetonFile:
         workspace: The work folder, held alone.
         source: What is converted.
         options: How.
+        seek_index: Whether to write the seek indexes of the images beside the file.
     """
 
-    def __init__(self, workspace: Workspace, source: Source, options: Options) -> None:
+    def __init__(self, workspace: Workspace, source: Source, options: Options, *, seek_index: bool) -> None:
         self._workspace = workspace
+        self.seek_index = seek_index
         self._source = source
         self._raw = options.raw
         self._path = os.path.join(workspace.folder, "file.beton")
@@ -95,7 +100,7 @@ class BetonFile:
     def publish(self, accounts: Mapping[int, PartAccount], conversion: Mapping[str, Any]) -> Notes:
         """Completes the file and gives it its name; may be interrupted anywhere and called again.
 
-        The ledger and the notes come first: with the file they are there.
+        The seek indexes, the ledger and the notes come first: with the file they are there.
         """
         rows, allocations = bytearray(), bytearray()
         for number in sorted(accounts):
@@ -106,6 +111,8 @@ class BetonFile:
             allocations += data[split:]
         destination = self._workspace.destination
         size = self._complete(rows, allocations)
+        if self.seek_index:
+            self._write_seek(sorted(accounts))
         write_ledger(self._workspace, rejected_lines(self._source), len(accounts), f"{destination}.jsonl")
         notes = Notes(
             size=size,
@@ -134,6 +141,27 @@ class BetonFile:
             file.flush()
             os.fsync(file.fileno())
         return table + len(allocations)
+
+    def _write_seek(self, numbers: list[int]) -> None:
+        """Puts the seek files of the parts together."""
+        parts = [part_path(self._workspace.folder, number, "seek") for number in numbers]
+        crcs = np.zeros(self._samples + 1, np.uint32)
+
+        def indexes() -> Iterator[bytes]:
+            begin = 0
+            for path in parts:
+                with SeekFile(path, None) as part:
+                    crcs[begin : begin + len(part)] = part.image_crcs
+                    begin += len(part)
+                    for number in range(len(part)):
+                        yield part.index(number).tobytes()
+
+        written = BetonDataset(self._path, image="image", label="label", verify="never")
+        with written:
+            tables = written.tables_crc32
+        made = os.path.join(self._workspace.folder, "indexes")
+        write_beton_seek(made, indexes(), crcs, tables)
+        os.replace(beton_seek_path(made), beton_seek_path(self._workspace.destination))
 
     def row(self, image: Transcoded, pointers: list[int], label: int, extras: list[bytes]) -> NDArray[np.void]:
         """The record of one sample, its ``pointers`` those of the image and of each extra."""
@@ -173,6 +201,7 @@ class BetonPartWriter:
         self._rows: list[bytes] = []
         self._allocations: list[tuple[int, int, int]] = []
         self._ledger_lines: list[str] = []
+        self._seek: list[tuple[bytes, int]] = []
         self._skipped = 0
         self._reencoded = 0
 
@@ -201,6 +230,7 @@ class BetonPartWriter:
         while view:
             view = view[self._file.write(view) :]
         self._rows.append(self._target.row(image, pointers, label, members).tobytes())
+        self._seek.append((image.seek, image.crc32))
         self._reencoded += image.reencoded
         if image.reason:
             self._ledger_lines.append(ledger_line(source, "reencoded", image.reason, key=f"{number:09d}"))
@@ -218,6 +248,8 @@ class BetonPartWriter:
         write_durably(f"{self._prefix}jsonl", "".join(self._ledger_lines).encode("ascii"))
         tables = b"".join(self._rows) + np.array(self._allocations, ALLOCATION).tobytes()
         write_durably(f"{self._prefix}tables", tables)
+        if self._target.seek_index:
+            write_seek_file(f"{self._prefix}seek", (index for index, _ in self._seek), [crc for _, crc in self._seek])
         account = PartAccount(
             samples=len(self._rows),
             skipped=self._skipped,

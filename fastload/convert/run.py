@@ -64,8 +64,9 @@ def convert(
 
     A destination that ends in .beton becomes a file of FFCV's format, with the fields "image" and "label" (-1 where
     there is none), "json" where the source has such members, and bytes fields for its other members. Beside it lie
-    x.beton.json (names of the classes, account, options) and the ledger x.beton.jsonl; until it is complete, all of it
-    lies in the folder .x.beton.fastload-convert. An existing file is never replaced.
+    x.beton.json (names of the classes, account, options), the ledger x.beton.jsonl, and x.beton.seek (see
+    ``seek_index``); FFCV looks at none of them. Until it is complete, all of it lies in the folder
+    .x.beton.fastload-convert. An existing file is never replaced.
 
     Boxes, keypoints and masks become smaller with their image; how they are stored, and read as arrays, stands in
     fastload.dataset.fields.
@@ -100,8 +101,9 @@ def convert(
             that decodes on a GPU is given only the part that a crop needs. libjpeg-turbo must show the same pixels;
             what cannot be rewritten is kept and named in conversion.jsonl. Tiles take the place of the seek index,
             with which the CPU engine is faster. For shards only.
-        seek_index: Writes shard-*.seek beside the shards, with which random crops are decoded several times faster
-            (2% more bytes, in the pass that proves the images); see also fastload.dataset.indexing. None: for shards.
+        seek_index: Writes shard-*.seek beside the shards, or x.beton.seek beside the file, with which random crops are
+            decoded several times faster (2% more bytes, in the pass that proves the images); see also
+            fastload.dataset.indexing. None: unless ``raw``.
         images: Folder of the images of a JSON file of COCO's; None looks for it beside the file.
         masks: Adds masks from COCO's polygons and run lengths (.mask.png) or VOC's SegmentationClass (.seg.png).
         mask_folder: Folder of masks with the names of the images of the folder ``src`` (.seg.png).
@@ -120,11 +122,11 @@ def convert(
     destination = os.fspath(dst)
     to_beton = destination.endswith(".beton")
     if seek_index is None:
-        seek_index = not to_beton
-    if to_beton and (seek_index or dali_labels or tiles or parse_size(shard_size) != parse_size(_SHARD_SIZE)):
-        raise ConfigError(
-            "seek_index, dali_labels, tiles and shard_size belong to shards: a .beton file has none of them"
-        )
+        seek_index = not raw
+    if to_beton and (dali_labels or tiles or parse_size(shard_size) != parse_size(_SHARD_SIZE)):
+        raise ConfigError("dali_labels, tiles and shard_size belong to shards: a .beton file has none of them")
+    if raw and seek_index:
+        raise ConfigError("seek_index is for JPEGs: raw pixels have none")
     if raw and not to_beton:
         raise ConfigError(f"raw pixels are for a destination that ends in .beton, not {destination!r}")
     options = Options(
@@ -155,12 +157,9 @@ def convert(
         source = Selection(source, part=options.part, part_seed=options.part_seed, classes=options.classes)
     job = _Conversion(source, options, destination, workers or available_processors(), strict, progress)
     try:
-        if to_beton:
-            summary = job.to_beton()
-        else:
-            summary = job.to_shards(seek_index)
-            if seek_index and summary.already_done:
-                write_seek_indexes(destination, workers=workers, progress=index_progress)
+        summary = job.to_beton(seek_index) if to_beton else job.to_shards(seek_index)
+        if seek_index and summary.already_done:
+            write_seek_indexes(destination, workers=workers, progress=index_progress)
     except OSError as error:
         raise DataError(
             f"the conversion cannot write: {error.strerror or error}; mend that (free space, permissions) and run it "
@@ -212,16 +211,18 @@ class _Conversion:
             workspace.remove()
         return summarise(self._destination, manifest, already_done=resumed)
 
-    def to_beton(self) -> ConvertSummary:
+    def to_beton(self, seek_index: bool) -> ConvertSummary:
         os.makedirs(os.path.dirname(self._destination) or ".", exist_ok=True)
         workspace = Workspace(self._destination, beside=True)
         with workspace.locked():
             notes = finished_beton(workspace, self._identity)
             resumed = notes is not None
             if notes is None:
-                workspace.begin(self._made_by)
-                file = BetonFile(workspace, self._source, self._options)
-                notes = file.publish(self._produce(workspace, file, seek_index=False), self._made_by)
+                workspace.begin(self._made_by | {"seek_index": seek_index})
+                if seek_index:
+                    warm_up_indexer()
+                file = BetonFile(workspace, self._source, self._options, seek_index=seek_index)
+                notes = file.publish(self._produce(workspace, file, seek_index), self._made_by)
             workspace.remove()
         return summarise_beton(self._destination, notes, already_done=resumed)
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import zlib
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.beton_layout import JPEG_MODE, RAW_MODE, Contents, Kind, describe, read_contents
 from fastload.dataset.beton_notes import read_notes
+from fastload.dataset.beton_seek import BetonSeek
 from fastload.dataset.reading import LARGEST_FILE, open_regular, read_range
 from fastload.dataset.reads import ReadPlan, Reads, pack_paths
+from fastload.dataset.sharded import Verify
 from fastload.errors import ConfigError, DataError
 
 
@@ -29,25 +32,36 @@ class BetonDataset(Dataset):
     An image that is stored raw is handed out as a PPM file, which every reader of images takes. Engines that can do
     better ask ``is_raw`` and read only the rows of pixels that they need, where ``extents`` says that they lie.
 
-    The format has no checksums: damage to pixels goes unnoticed, damage to a JPEG is left to its decoder. The tables
-    are checked when the file is opened; a sample whose row points outside of the file, or to nothing that was
-    allocated, fails alone, when it is read. Class names stand in ``x.beton.json``, which ``fastload convert`` writes
-    beside the file.
+    The format has no checksums: damage to pixels goes unnoticed, damage to a JPEG is left to its decoder, unless
+    ``x.beton.seek`` lies beside the file, which has the crc32 of every JPEG, and its seek index (``fastload convert``
+    and ``fastload index`` write it). The tables are checked when the file is opened; a sample whose row points outside
+    of the file, or to nothing that was allocated, fails alone, when it is read. Class names stand in ``x.beton.json``,
+    which ``fastload convert`` writes beside the file.
 
     Args:
         path: The file.
         image: Name of the image's field; None takes the only RGB field, or of several the one named "image".
         label: Name of the label's field; None takes the only int field, or of several the one named "label". In a file
             without int fields every label is -1.
+        verify: When the bytes of a JPEG are compared with a crc32 that x.beton.seek has: the "first" time that they
+            are read, "always" or "never".
 
     Raises:
         DataError: The file is missing, cut short, unfinished or of another format, or holds no images.
         ConfigError: There is no such field, or a choice is needed among several; the message names them.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, image: str | None = None, label: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        image: str | None = None,
+        label: str | None = None,
+        verify: Verify = "first",
+    ) -> None:
         self.path = os.fspath(path)
-        self._chosen = (image, label)
+        self._chosen = (image, label, verify)
+        self._verify = verify
         self._descriptor, size = open_regular(self.path)
         contents = self._contents = read_contents(self._descriptor, size, self.path)
         self._columns = {field.name: (field, contents.rows[str(i)]) for i, field in enumerate(contents.fields)}
@@ -96,6 +110,25 @@ class BetonDataset(Dataset):
         digest.update(self._contents.rows.view(np.uint8).data)
         digest.update(self._places.sizes.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @functools.cached_property
+    def tables_crc32(self) -> int:
+        """Checksum of the rows, of the places and sizes of all that they point to, and of the name of the image."""
+        checksum = zlib.crc32(self._image.encode())
+        for table in (self._contents.rows, self._contents.pointers, self._contents.sizes):
+            checksum = zlib.crc32(np.ascontiguousarray(table).view(np.uint8).data, checksum)
+        return checksum
+
+    @functools.cached_property
+    def seek(self) -> BetonSeek:
+        """The seek indexes and checksums beside the file, if there are any."""
+        return BetonSeek(self.path, len(self), self.tables_crc32)
+
+    @functools.cached_property
+    def _seen(self) -> NDArray[np.bool_]:
+        """Which samples have been compared with their checksums; those of which there is none count as compared."""
+        seen: NDArray[np.bool_] = (self._places.headers > 0) | (self._places.sizes == 0)
+        return np.ones(len(self), np.bool_) if self.seek.crc32 is None else seen
 
     def __len__(self) -> int:
         return len(self._contents.rows)
@@ -152,6 +185,7 @@ class BetonDataset(Dataset):
                 key=self.key(row),
             )
         self._read_image(row, self._places, view[:size])
+        self._check(row, view[:size])
         return size
 
     def read_rows(self, sample_id: int, first: int, count: int, buffer: NDArray[np.uint8]) -> None:
@@ -174,8 +208,32 @@ class BetonDataset(Dataset):
         path, packed = pack_paths([None] * count)
         descriptors, zeros = np.full(count, self.file_descriptor(0), np.int64), np.zeros(count, np.int64)
         raw = np.where(self.is_raw(ids)[:, None], self.sizes(ids), 0).astype(np.int64)
-        check, seek = np.zeros(count, np.uint8), np.zeros((count, 4), np.int64)
-        return ReadPlan(Reads(descriptors, path, packed, offsets, sizes, zeros, check, seek, raw), None)
+        checksums = self.seek.crc32
+        crc32 = zeros if checksums is None else checksums[ids].astype(np.int64)
+        check = np.zeros(count, np.uint8) if self._verify == "never" else (~self._seen[ids]).astype(np.uint8)
+        seek, memory = self.seek.locate(np.asarray(ids))
+        return ReadPlan(Reads(descriptors, path, packed, offsets, sizes, crc32, check, seek, raw), memory)
+
+    def seek_index(self, sample_id: int) -> NDArray[np.uint8]:
+        return self.seek.index(self._row(sample_id))
+
+    def note_checked(self, ids: NDArray[np.int64]) -> None:
+        if self._verify == "first":
+            self._seen[ids] = True
+
+    def _check(self, row: int, image: memoryview) -> None:
+        """Compares a JPEG with its checksum, if there is one and it is to be compared."""
+        if self._verify == "never" or self._seen[row] or self.seek.crc32 is None:
+            return
+        found, expected = zlib.crc32(image), int(self.seek.crc32[row])
+        if found != expected:
+            raise DataError(
+                f"expected crc32 {expected:08x}, as {os.path.basename(self.path)}.seek says, but the bytes have "
+                f"{found:08x}; the file was damaged or edited: restore it, or remove the .seek file",
+                path=self.path,
+                key=self.key(row),
+            )
+        self.note_checked(np.array([row]))
 
     def _read_image(self, row: int, places: Images, view: memoryview) -> None:
         if not places.sizes[row]:
@@ -247,6 +305,8 @@ class BetonDataset(Dataset):
         if field.kind == "image":
             image = memoryview(bytearray(self._reasonable(row, self._images[name].size_of_file(row))))
             self._read_image(row, self._images[name], image)
+            if name == self._image:
+                self._check(row, image)
             return bytes(image)
         if field.kind in ("int", "float"):
             return bytes(column[row].tobytes())
@@ -277,6 +337,8 @@ class BetonDataset(Dataset):
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+        if "seek" in vars(self):
+            self.seek.close()
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
@@ -331,5 +393,5 @@ class Images:
 _POWERS = (1, 10, 100, 1000, 10_000)
 
 
-def _reopen(path: str, image: str | None, label: str | None) -> BetonDataset:
-    return BetonDataset(path, image=image, label=label)
+def _reopen(path: str, image: str | None, label: str | None, verify: Verify) -> BetonDataset:
+    return BetonDataset(path, image=image, label=label, verify=verify)

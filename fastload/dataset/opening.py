@@ -30,7 +30,8 @@ def open_dataset(
         path: The folder or the file; of a converted data set also a URL: http(s), or s3://, gs://, hf:// and whatever
             else fsspec has a driver for (see RemoteShardedDataset).
         verify: When a converted data set compares bytes with their crc32: the "first" time that they are read,
-            "always" or "never". Folders of images and .beton files have no checksums; behind a URL it is always.
+            "always" or "never"; behind a URL it is always. Folders of images have no checksums; of .beton files JPEGs
+            have, in x.beton.seek.
         cache_dir: Folder that keeps what was fetched from a URL, for this and other processes; None keeps no samples.
             Of no meaning for what lies on this machine.
         cache_bytes: What all files there may take together; None leaves a twentieth of the disk free.
@@ -49,7 +50,7 @@ def open_dataset(
     if not os.path.exists(folder):
         raise DataError("there is nothing at this path; check it", path=folder)
     if not os.path.isdir(folder):
-        return BetonDataset(folder)
+        return BetonDataset(folder, verify=verify)
     if os.path.lexists(os.path.join(folder, MANIFEST_NAME)):
         return ShardedDataset(folder, verify=verify)
     if os.path.isdir(os.path.join(folder, WORK_NAME)):

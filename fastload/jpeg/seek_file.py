@@ -47,12 +47,12 @@ def write_seek_file(path: str, indexes: Iterable[bytes], crcs: Iterable[int]) ->
     Args:
         path: Where to, usually ``shard-000000.seek`` beside ``shard-000000.tar``.
         indexes: What build_index made of each image; empty where it made nothing.
-        crcs: crc32 of each image file.
+        crcs: crc32 of each image file. An array may be filled while ``indexes`` are drawn.
 
     Returns:
         The file's size in bytes.
     """
-    image_crcs = np.fromiter(crcs, "<u4")
+    image_crcs = crcs if isinstance(crcs, np.ndarray) else np.fromiter(crcs, "<u4")
     count = len(image_crcs)
     offsets = np.zeros(count + 1, "<u8")
     index_crcs = np.zeros(count, "<u4")
@@ -72,7 +72,7 @@ def write_seek_file(path: str, indexes: Iterable[bytes], crcs: Iterable[int]) ->
             if number != count - 1:
                 raise ValueError(f"expected one index for each of {count} checksums, got {number + 1} or more")
             offsets[count] = position
-            table = offsets.tobytes() + image_crcs.tobytes() + index_crcs.tobytes()
+            table = offsets.tobytes() + image_crcs.astype("<u4").tobytes() + index_crcs.tobytes()
             header = _HEADER.pack(MAGIC, VERSION, 0, count, position, zlib.crc32(table))
             header += struct.pack("<I", zlib.crc32(header))
             file.seek(0)

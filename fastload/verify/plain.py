@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
@@ -15,8 +16,14 @@ from fastload.dataset.beton import BetonDataset
 from fastload.dataset.listing import printable
 from fastload.dataset.reading import LARGEST_FILE
 from fastload.errors import DataError
-from fastload.verify.report import Finding
-from fastload.verify.work import Stop, Task, prove, slices
+from fastload.verify.report import Finding, Kind
+from fastload.verify.work import Stop, Task, prove, same_seek_index, slices
+
+_OTHER_INDEX: Final = "its seek index is not the one of its image"
+
+
+class _SeekError(DataError):
+    """A seek index that is wrong; its image is not."""
 
 
 class PlainCheck:
@@ -45,7 +52,11 @@ class PlainCheck:
         return name or ".", end - begin, int(num_bytes.sum())
 
     def tasks(self) -> Iterator[Task]:
-        """The images in their order."""
+        """The seek file of a .beton file, then the images in their order."""
+        if isinstance(self._dataset, BetonDataset) and self._dataset.seek.problem:
+            name = f"{os.path.basename(self._dataset.path)}.seek"
+            finding = Finding(kind="seek", file=name, reason=self._dataset.seek.problem)
+            yield Task(unit=0, images=0, num_bytes=0, check=lambda: [finding])
         for unit, (first, last) in enumerate(pairwise(self._bounds.tolist())):
             sizes = np.minimum(self._dataset.num_bytes(np.arange(first, last)), LARGEST_FILE)
             for begin, end, num_bytes in slices(first, last, sizes):
@@ -61,7 +72,9 @@ class PlainCheck:
             except DataError as error:
                 key = printable(self._dataset.key(number))
                 name = os.path.basename(self._dataset.path) if self._is_file else key
-                findings.append(Finding(kind="sample", file=name, key=key, reason=error.reason, sample=number))
+                kind: Kind = "seek" if isinstance(error, _SeekError) else "sample"
+                name = f"{name}.seek" if kind == "seek" else name
+                findings.append(Finding(kind=kind, file=name, key=key, reason=error.reason, sample=number))
         return findings
 
     def _sample(self, number: int) -> None:
@@ -72,7 +85,10 @@ class PlainCheck:
         sample = dataset[number]
         if not dataset.is_raw(np.array([number]))[0]:
             height, width = dataset.sizes(np.array([number]))[0].tolist()
-            prove(sample.image, height, width)
+            made = prove(sample.image, height, width)
+            stored = dataset.seek.stored(number)
+            if stored != b"" and (stored is None or not same_seek_index(sample.image, stored, made)):
+                raise _SeekError("its seek index is damaged" if stored is None else _OTHER_INDEX)
         for name, kind in dataset.schema.items():
             if kind == "json":
                 dataset.value(number, name)

@@ -31,9 +31,10 @@ def verify(
 
     Of shards: dataset.json, index.arrow, sizes and crc32 of the tars, their headers and labels against the index, the
     crc32 and the decoding of every image, its size in pixels, the crc32 of further members, .idx, and the seek indexes
-    against the images. Of image folders and .beton files, which have no checksums: that every sample can be read and
-    decoded. Memory is bounded whatever the sizes of files; nothing is written without ``repair``. A photograph of
-    ImageNet's (113 KB) takes 0.85 ms of processor time (2,000 of them, median of four runs).
+    against the images. Of image folders and .beton files: that every sample can be read and decoded; x.beton.seek, if
+    it is there, has checksums for the JPEGs of such a file. Memory is bounded whatever the sizes of files; nothing is
+    written without ``repair``. A photograph of ImageNet's (113 KB) takes 0.85 ms of processor time (2,000 of them,
+    median of four runs).
 
     ``repair`` does, for shards, and enters what it did into conversion.jsonl:
 
@@ -108,7 +109,7 @@ def _verify_shards(
 def _verify_plain(folder: str, workers: int, progress: Progress | None) -> VerifyReport:
     clock = _Clock()
     stop = Stop()
-    with open_dataset(folder) as dataset:
+    with open_dataset(folder, verify="always") as dataset:
         check = PlainCheck(dataset, stop)
         findings, decoded = _run(check, workers, stop, len(dataset), progress)
         storage = "beton" if isinstance(dataset, BetonDataset) else "folder"

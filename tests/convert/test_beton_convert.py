@@ -89,10 +89,12 @@ def test_any_number_of_workers_writes_the_same_bytes(options, photos, tmp_path):
         path = tmp_path / f"{workers}.beton"
         convert(photos, path, workers=workers, **options)
         ledger = (tmp_path / f"{workers}.beton.jsonl").read_bytes()
-        outcome.add((path.read_bytes(), (tmp_path / f"{workers}.beton.json").read_bytes(), ledger))
+        seek = b"" if "raw" in options else (tmp_path / f"{workers}.beton.seek").read_bytes()
+        outcome.add((path.read_bytes(), (tmp_path / f"{workers}.beton.json").read_bytes(), ledger, seek))
     assert len(outcome) == 1
+    endings = ("", ".json", ".jsonl") if "raw" in options else ("", ".json", ".jsonl", ".seek")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"{workers}.beton{extension}" for workers in (1, 3) for extension in ("", ".json", ".jsonl")
+        f"{workers}.beton{ending}" for workers in (1, 3) for ending in endings
     ]
 
 
@@ -130,7 +132,7 @@ def test_a_second_run_does_nothing_and_another_one_is_refused(sound, tmp_path):
     with pytest.raises(DataError, match="not from here; choose another name"):
         convert(sound, path)
     assert path.stat() == before
-    assert sorted(os.listdir(tmp_path)) == ["out.beton", "out.beton.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == ["out.beton", "out.beton.jsonl", "out.beton.seek"]
 
 
 def test_notes_of_another_file_name_no_classes(sound, tmp_path, caplog):
@@ -151,7 +153,7 @@ def test_notes_of_another_file_name_no_classes(sound, tmp_path, caplog):
         ("x.beton", {"raw": True, "max_side": 9, "quality": 9}, "choose one"),
         ("x", {"raw": True, "max_side": 9}, r"ends in \.beton"),
         ("x.beton", {"dali_labels": True}, "belong to shards"),
-        ("x.beton", {"seek_index": True}, "belong to shards"),
+        ("x.beton", {"seek_index": True, "raw": True, "max_side": 64}, "for JPEGs"),
         ("x.beton", {"tiles": True}, "belong to shards"),
         ("x.beton", {"shard_size": "1MiB"}, "belong to shards"),
     ],
