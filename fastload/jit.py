@@ -181,6 +181,30 @@ def calls(kernel: Any) -> Any:
     return numba.extending.intrinsic(call)
 
 
+def _call_of_integers(_typing: Any, _address: Any, arguments: Any) -> Any:
+    """For kernels: as ``calls``, of a kernel that returns int64 and may not be compiled yet; its types are those given.
+
+    Whoever stores its ``entry`` answers for it that it was compiled for the same types.
+    """
+    types: Any = numba.types
+    result = types.int64
+
+    def emit(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        convention = context.call_conv
+        function = builder.inttoptr(values[0], convention.get_function_type(result, arguments.types).as_pointer())
+        parts = [builder.extract_value(values[1], place) for place in range(len(arguments.types))]
+        status, answer = convention.call_function(builder, function, result, arguments.types, parts)
+        with builder.if_then(status.is_error):  # only with boundscheck
+            convention.return_status_propagate(builder, status)
+        return answer
+
+    return result(types.int64, arguments), emit
+
+
+# For kernels: ``call_of_integers(address, arguments)``.
+call_of_integers: Any = numba.extending.intrinsic(_call_of_integers)
+
+
 def compile_once(name: str, warm_up: Callable[[], None]) -> None:
     """Calls ``warm_up``, which calls every kernel of one group once, so that the first batch does not wait.
 

@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-# Stages in the order in which a sample passes them. "wait" is the user's thread waiting for a batch.
-STAGES: Final = ("plan", "read", "decode", "resize", "wait")
+# Stages in the order in which a sample passes them: "before", "warp" and "augment" are operations on pixels before the
+# resampling, maps that are not parallel to the axes, and operations behind, with the store of their images. "wait" is
+# the user's thread waiting for a batch.
+STAGES: Final = ("plan", "read", "decode", "before", "resize", "warp", "augment", "wait")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from fastload.bench.report import DataFacts, Limit, Speed, StageCost, Training
 from fastload.bench.task import Round
 
 # Stages in which the engine's threads compute; what they measure is wall time, which grows where processors are few.
-_COMPUTING: Final = ("plan", "decode", "resize")
+_COMPUTING: Final = ("plan", "decode", "before", "resize", "warp", "augment")
 # Below this share of its threads' time on a processor, other programs are what limits the Loader.
 CONTENDED: Final = 0.8
 # Training that waits for less than this share of its time is not waiting for data.
@@ -88,7 +88,7 @@ def limit_of_loader(rounds: Sequence[Round], data: DataFacts, read_cpu_seconds: 
     time_of_threads = wall * rounds[0].workers
     shares = {
         "decode": spans.get("decode", 0.0),
-        "augment": spans.get("plan", 0.0) + spans.get("resize", 0.0),
+        "augment": sum(spans.get(stage, 0.0) for stage in _COMPUTING if stage != "decode"),
         "storage": spans.get("read", 0.0),
     }
     shares["gil"] = max(0.0, time_of_threads - sum(shares.values()))

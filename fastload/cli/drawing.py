@@ -18,7 +18,10 @@ STAGE_NAMES = {
     "plan": "order and augmentation drawn",
     "read": "read from storage",
     "decode": "JPEG decoded",
+    "before": "operations on source pixels",
     "resize": "cropped, resized, stored",
+    "warp": "rotated, sheared, warped",
+    "augment": "operations on pixels, stored",
     "wait": "training waited for data",
 }
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Draws, DType, Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import OpenSlot, Request
+from fastload.engine.operations import check_of_levels, check_operations
 from fastload.errors import ConfigError
 
 # How values lie in a slot: numpy has no bfloat16, its bits are uint16.
@@ -20,6 +21,7 @@ STORAGE: Final[dict[DType, np.dtype[np.generic]]] = {
     "float32": np.dtype(np.float32),
 }
 _MAX_OUTPUT_SIDE: Final = 16_384
+_MAX_MAPS: Final = 64
 
 
 def check_output(output: Output) -> None:
@@ -57,8 +59,6 @@ def check_request(request: Request, slot_rows: int | None, output: Output, datas
         dataset: Where the samples are.
     """
     draws, rows = request.draws, request.rows
-    if not draws.plain:
-        raise ConfigError("operations on pixels, and maps that are not parallel to the axes, are not carried out yet")
     count = len(rows)
     if rows.shape != (count,) or rows.dtype.kind != "i":
         raise ConfigError(f"the planned rows must have shape ({count},), not {rows.shape} of {rows.dtype}")
@@ -77,9 +77,45 @@ def check_draws(draws: Draws, count: int, output: Output, dataset: Dataset) -> N
         ("window", draws.window, (count, 4), "i"),
         ("flip", draws.flip, (count,), "b"),
     ):
-        if array.shape != shape or array.dtype.kind != kind:
-            raise ConfigError(f"the planned {name} must have shape {shape}, not {array.shape} of {array.dtype}")
+        _check_array(name, array, shape, kind)
     if count and not (draws.ids.min() >= 0 and draws.ids.max() < len(dataset)):
         raise ConfigError(f"the planned ids must be samples of the data set, which has {len(dataset)}")
-    if np.any(draws.grid < 1) or np.any(draws.window[:, 2:] != (output.height, output.width)):
+    plain = np.ones(count, np.bool_)
+    if not draws.plain:
+        check_augmentation(draws, count)
+        plain = ~draws.warp.active if draws.warp is not None else plain
+    if np.any(draws.grid < 1) or np.any(draws.window[plain, 2:] != (output.height, output.width)):
         raise ConfigError(f"each planned window must be {output.height} x {output.width}, on a grid of a pixel or more")
+    if np.any(draws.window[:, 2:] < 1) or np.any(draws.window[:, 2:] > _MAX_OUTPUT_SIDE):
+        raise ConfigError(f"each planned window must have 1 to {_MAX_OUTPUT_SIDE} pixels a side")
+
+
+def check_augmentation(draws: Draws, count: int) -> None:
+    """ConfigError unless what is done beside one resampling is complete, finite and in range."""
+    if draws.pad is not None:
+        _check_array("pad", draws.pad, (count, 3))
+        if not np.all((draws.pad >= 0.0) & (draws.pad <= 255.0)):
+            raise ConfigError("the planned pad must be levels of 0 to 255")
+    warp = draws.warp
+    if warp is not None:
+        maps = warp.matrix.shape[1] if warp.matrix.ndim == 4 else 0
+        if not 1 <= maps <= _MAX_MAPS:
+            raise ConfigError(f"a planned warp must have 1 to {_MAX_MAPS} maps, not {maps}")
+        _check_array("warp.matrix", warp.matrix, (count, maps, 3, 3))
+        _check_array("warp.size", warp.size, (count, maps, 2), "i")
+        _check_array("warp.fill", warp.fill, (count, maps, 3))
+        _check_array("warp.active", warp.active, (count,), "b")
+        if not (np.isfinite(warp.matrix).all() and np.isfinite(warp.fill).all()):
+            raise ConfigError("the numbers of a planned warp must be finite")
+        if np.any(warp.size < 0):
+            raise ConfigError("the sizes of a planned warp must not be negative")
+    for name, program in (("before", draws.before), ("after", draws.after)):
+        if program is not None:
+            check_operations(program, count, f"the planned {name}")
+    if draws.before is not None:
+        check_of_levels(draws.before, "the planned before")
+
+
+def _check_array(name: str, array: NDArray[Any], shape: tuple[int, ...], kind: str = "f") -> None:
+    if array.shape != shape or array.dtype.kind != kind:
+        raise ConfigError(f"the planned {name} must have shape {shape}, not {array.shape} of {array.dtype}")

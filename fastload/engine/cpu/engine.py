@@ -30,8 +30,8 @@ class CpuEngine(Engine):
         dataset: Where the samples are. It stays the caller's to close, after the engine.
         output: The form of every image.
         num_workers: Number of threads, at least 1; None for one per processor that this process may use.
-        stats: Takes the spans "plan", "read", "decode" and "resize", the counters "decoder.fastload",
-            "decoder.turbo", "decoder.pillow" and "decoder.raw" (images by decoder) and "bytes.read".
+        stats: Takes the spans "plan", "read", "decode", "before", "resize", "warp" and "augment", the counters
+            "decoder.fastload", "decoder.turbo", "decoder.pillow" and "decoder.raw" (images by decoder), "bytes.read".
 
     An engine that is let go of without close() ends its threads by itself, and so does the end of the program.
     """

@@ -17,8 +17,10 @@ from fastload.dataset.reads import ReadPlan
 from fastload.engine.base import Failure, Request, Requests
 from fastload.engine.cpu.decode import PROVEN
 from fastload.engine.cpu.kernels import system
+from fastload.engine.cpu.kernels.augment import BEFORE_BEGIN, BEFORE_END, Extras
 from fastload.engine.cpu.kernels.deliver import Items
 from fastload.engine.cpu.kernels.layout import PARAMETERS, Slot, flat_slot
+from fastload.engine.cpu.programs import NO_EXTRAS, compile_operations, lay_out_extras, needs_whole_image
 from fastload.engine.cpu.region import find_regions
 from fastload.engine.requests import check_draws, check_request
 from fastload.errors import FastloadError
@@ -84,6 +86,9 @@ class Layout:
         plan: Where a kernel reads them by itself; None where the data set does not say where files are.
         delivered: uint8 (n,), 1 where a kernel has delivered an item.
         most_bytes, most_pixels: Of the files and the regions.
+        extras: What is done beside one resampling.
+        most_window: Height and width of the largest window.
+        most_canvas: Pixels of the largest image that operations work on; 0 where there are none.
     """
 
     draws: Draws
@@ -95,6 +100,9 @@ class Layout:
     delivered: NDArray[np.uint8]
     most_bytes: int
     most_pixels: int
+    extras: Extras
+    most_window: tuple[int, int]
+    most_canvas: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +162,8 @@ class Layouts:
         if layout.plan is not None:
             if layout.plan.ready is not None:
                 held = layout.plan.ready(first, first + count)
-            items = Items(
-                layout.rows, layout.parameters, layout.regions, layout.plan.reads, layout.delivered, next_item
-            )
+            reads, extras = layout.plan.reads, layout.extras
+            items = Items(layout.rows, layout.parameters, layout.regions, reads, layout.delivered, next_item, extras)
         return Work(layout, first, first + count, next_item, items, flat_slot(images), held)
 
     def _layout_of(self, requests: Requests, slot_rows: int) -> Layout | None:
@@ -181,12 +188,23 @@ class Layouts:
         parameters[:, :4], parameters[:, 4:6], parameters[:, 6:8] = draws.box, draws.grid, draws.window[:, :2]
         parameters[:, 8] = draws.flip
         ids = np.ascontiguousarray(draws.ids, np.int64)
-        regions = find_regions(parameters, self._output)
+        regions = find_regions(parameters, self._output, draws.window[:, 2:])
+        whole = needs_whole_image(draws.before, count)
+        if whole.any():
+            regions[whole] = np.insert(np.maximum(self._dataset.sizes(ids[whole]), 1), 0, np.zeros((2, 1)), axis=1)
         plan = self._dataset.plan_reads(ids) if KERNEL_READS else None
         widths, most_bytes = regions[:, 3], 0
         if plan is not None:  # of bare pixels, whole rows are read, and nothing else
             widths = np.maximum(widths, plan.reads.raw[:, 1])
             most_bytes = int(plan.reads.size.max(initial=0, where=plan.reads.raw[:, 0] == 0))
+        extras, most_canvas = lay_out_extras(draws), 0
+        if extras is not NO_EXTRAS:
+            compile_operations()
+            most_canvas = int(draws.window[:, 2:].prod(axis=1, dtype=np.int64).max(initial=0))
+            most_canvas = max(most_canvas, self._output.height * self._output.width)
+            early = extras.spans[:, BEFORE_BEGIN] < extras.spans[:, BEFORE_END]
+            most_canvas = max(most_canvas, int((regions[:, 2] * widths).max(initial=0, where=early)))
+        height, width = (int(side) for side in draws.window[:, 2:].max(axis=0, initial=1))
         return Layout(
             draws=draws,
             ids=ids,
@@ -197,4 +215,7 @@ class Layouts:
             delivered=np.zeros(count, np.uint8),
             most_bytes=most_bytes,
             most_pixels=int((regions[:, 2] * widths).max(initial=0)),
+            extras=extras,
+            most_window=(height, width),
+            most_canvas=most_canvas,
         )

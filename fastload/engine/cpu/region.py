@@ -34,19 +34,27 @@ _REACH: Final[dict[Interpolation, tuple[float, float]]] = {
 }
 
 
-def find_regions(parameters: NDArray[np.float64], output: Output) -> NDArray[np.int64]:
+def find_regions(
+    parameters: NDArray[np.float64], output: Output, windows: NDArray[np.int32] | None = None
+) -> NDArray[np.int64]:
     """Top, left, height and width in source pixels of the region that each row of parameters needs: int64 (n, 4).
 
     Never less than the resampling kernels read (they check, and answer REGION_TOO_SMALL), and never more than the
     pixels that the box touches. It depends on the drawn parameters alone, not on the image. A mirrored window covers
     the same pixels.
+
+    Args:
+        parameters: float64 (n, PARAMETERS).
+        output: How images are sampled.
+        windows: int32 (n, 2), height and width of each window; the output's where there are none.
     """
+    heights, widths = (output.height, output.width) if windows is None else (windows[:, 0], windows[:, 1])
     top, bottom = _needed(
         parameters[:, BOX_TOP],
         parameters[:, BOX_HEIGHT],
         parameters[:, GRID_HEIGHT],
         parameters[:, WINDOW_TOP],
-        output.height,
+        heights,
         output,
     )
     left, right = _needed(
@@ -54,7 +62,7 @@ def find_regions(parameters: NDArray[np.float64], output: Output) -> NDArray[np.
         parameters[:, BOX_WIDTH],
         parameters[:, GRID_WIDTH],
         parameters[:, WINDOW_LEFT],
-        output.width,
+        widths,
         output,
     )
     return np.stack([top, left, bottom - top, right - left], axis=1)
@@ -65,7 +73,7 @@ def _needed(
     length: NDArray[np.float64],
     grid: NDArray[np.float64],
     window: NDArray[np.float64],
-    size: int,
+    size: int | NDArray[np.int32],
     output: Output,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First pixel and end of the pixels that one axis needs."""

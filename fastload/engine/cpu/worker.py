@@ -13,10 +13,30 @@ from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure
 from fastload.engine.cpu.decode import Decoded, decode, decode_all
-from fastload.engine.cpu.job import KERNEL_READS, Job, Layouts, Work
-from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries, read_tally
+from fastload.engine.cpu.job import KERNEL_READS, Job, Layout, Layouts, Work
+from fastload.engine.cpu.kernels.augment import (
+    ALL,
+    BEFORE_BEGIN,
+    BEFORE_END,
+    CLOCK_WORDS,
+    SPECIAL,
+    TIMES,
+    Picture,
+    augment_image,
+)
+from fastload.engine.cpu.kernels.deliver import (
+    AUGMENT_NS,
+    BEFORE_NS,
+    NUM_LEFT,
+    Items,
+    deliver_items,
+    find_entries,
+    read_tally,
+)
+from fastload.engine.cpu.kernels.entries import ENTRY_AUGMENT
 from fastload.engine.cpu.kernels.layout import DONE, REGION_TOO_SMALL, make_constants
 from fastload.engine.cpu.kernels.resample import resample_image
+from fastload.engine.cpu.programs import NO_EXTRAS, studio_needs
 from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.workspace import Workspace
 from fastload.errors import DataError
@@ -30,13 +50,25 @@ class _Spent:
     read: float = 0.0
     decode: float = 0.0
     resize: float = 0.0
+    before: float = 0.0
+    warp: float = 0.0
+    augment: float = 0.0
     items: int = 0
     bytes: int = 0
     decoders: Counter[str] = field(default_factory=Counter)
 
+    def add_times(self, times: list[int]) -> None:
+        """Nanoseconds of operations before the resampling, of maps, and of all behind."""
+        self.before += times[0] * 1e-9
+        self.warp += times[1] * 1e-9
+        self.augment += times[2] * 1e-9
+
     def add_to(self, stats: Stats) -> None:
         for stage in ("read", "decode", "resize"):
             stats.add(stage, getattr(self, stage), self.items)
+        for stage in ("before", "warp", "augment"):
+            if seconds := getattr(self, stage):
+                stats.add(stage, seconds, self.items)
         if self.bytes:
             stats.count("bytes.read", self.bytes)
         for decoder, images in self.decoders.items():
@@ -74,6 +106,7 @@ class Worker:
         work = job.work
         assert work is not None
         spent = _Spent()
+        self._prepare(work.layout)
         if work.items is not None:
             self._workspace.reserve(work.layout.most_bytes, work.layout.most_pixels)
             while left := self._deliver_items(work, work.items, job.stop, spent):
@@ -85,6 +118,15 @@ class Worker:
         spent.add_to(self._stats)
         return spent.items
 
+    def _prepare(self, layout: Layout) -> None:
+        """Memory and kernels for what a layout asks for beside one resampling."""
+        if layout.extras is NO_EXTRAS:
+            return
+        floats, kept = studio_needs(layout.extras)
+        self._workspace.reserve_studio(layout.most_window, layout.most_canvas, floats=floats, kept=kept)
+        if self._entries.size <= ENTRY_AUGMENT:
+            self._entries = find_entries(augmented=True)
+
     def tend(self, *, busy: bool) -> bool:
         """See Dataset.tend."""
         return self._dataset.tend(busy=busy)
@@ -93,11 +135,13 @@ class Worker:
         """Delivers what the kernel can, and returns the items that it leaves: none once all have been taken."""
         memory = self._workspace.memory()
         deliver_items(items, self._constants, work.slot, memory, self._entries, stop)
-        (read, decode, resize, delivered, checked, raw, num_bytes, *_), left = read_tally(memory.tally)
+        counts, left = read_tally(memory.tally)
+        read, decode, resize, delivered, checked, raw, num_bytes = counts[:NUM_LEFT]
         self._ahead.notice(read * 1e-9, delivered, num_bytes)
         spent.read += read * 1e-9
         spent.decode += decode * 1e-9
         spent.resize += resize * 1e-9
+        spent.add_times(counts[BEFORE_NS : AUGMENT_NS + 1])
         spent.items += delivered
         spent.bytes += num_bytes
         spent.decoders["fastload"] += delivered - raw
@@ -132,10 +176,10 @@ class Worker:
         result = decode(num_bytes, self._dataset.seek_index(sample_id), region, workspace)
         decoded = perf_counter()
         spent.decode += decoded - read
-        status = self._resample(work, item, result)
+        status = self._resample(work, item, result, spent)
         if status == REGION_TOO_SMALL:  # not seen; the whole image then is enough
             result = decode_all(num_bytes, workspace)
-            status = self._resample(work, item, result)
+            status = self._resample(work, item, result, spent)
         spent.resize += perf_counter() - decoded
         spent.bytes += num_bytes
         spent.decoders[result.decoder] += 1
@@ -150,7 +194,7 @@ class Worker:
         read = perf_counter()
         spent.read += read - start
         result = Decoded(height, width, (top, 0, rows, width), "raw")
-        status = self._resample(work, item, result)
+        status = self._resample(work, item, result, spent)
         spent.resize += perf_counter() - read
         spent.bytes += 3 * rows * width
         spent.decoders["raw"] += 1
@@ -164,8 +208,11 @@ class Worker:
                 "height, width) lies outside: the index does not fit the file"
             )
 
-    def _resample(self, work: Work, item: int, decoded: Decoded) -> int:
+    def _resample(self, work: Work, item: int, decoded: Decoded, spent: _Spent) -> int:
         workspace = self._workspace
+        extras = work.layout.extras
+        if extras is not NO_EXTRAS and extras.spans[item, SPECIAL]:
+            return self._augment(work, item, decoded, spent)
         return resample_image(
             workspace.pixels,
             decoded.image_height,
@@ -177,6 +224,32 @@ class Worker:
             int(work.layout.rows[item]),
             workspace.scratch,
         )
+
+    def _augment(self, work: Work, item: int, decoded: Decoded, spent: _Spent) -> int:
+        """The same for an image with more to do than one resampling."""
+        workspace, layout = self._workspace, work.layout
+        _, _, height, width = decoded.region
+        if layout.extras.spans[item, BEFORE_BEGIN] < layout.extras.spans[item, BEFORE_END]:
+            floats, kept = studio_needs(layout.extras)
+            workspace.reserve_studio(layout.most_window, height * width, floats=floats, kept=kept)
+        times = np.zeros(TIMES + CLOCK_WORDS, np.int64)
+        status: int = augment_image(
+            ALL,
+            Picture(workspace.pixels, decoded.image_height, decoded.image_width, *decoded.region),
+            item,
+            layout.parameters,
+            layout.extras,
+            self._constants,
+            work.slot,
+            int(layout.rows[item]),
+            workspace.scratch,
+            workspace.studio,
+            self._entries,
+            times,
+        )
+        spent.add_times(times[:TIMES].tolist())
+        spent.resize -= times[:TIMES].sum() * 1e-9
+        return status
 
     def _failure(self, work: Work, item: int, error: DataError | OSError) -> Failure:
         sample_id = int(work.layout.ids[item])

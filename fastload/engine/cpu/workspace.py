@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Output
 from fastload.engine.cpu.kernels.deliver import TALLY, Memory
 from fastload.engine.cpu.kernels.layout import SLACK, make_scratch
+from fastload.engine.cpu.kernels.studio import new_studio
 from fastload.engine.limits import MAX_FILE_BYTES, MAX_PIXELS
 from fastload.engine.whole import check_size
 from fastload.errors import DataError
@@ -31,18 +33,23 @@ class Workspace:
         scratch: Memory of the resampling kernels.
         jpeg: Memory of our JPEG decoder.
         tally: What the kernel that works without Python did.
+        studio: Memory of operations on pixels; empty until a request asks for any.
     """
 
     def __init__(self, output: Output) -> None:
         self.encoded: NDArray[np.uint8] = np.empty(0, np.uint8)
         self.pixels: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._output = output
         self.scratch = make_scratch(output)
+        self._window = (output.height, output.width)
+        self.studio: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._studio_needs = (0, False, False)
         self.tally = np.zeros(TALLY, np.int64)
         self.jpeg: NDArray[np.int64] = jpeg_workspace.new_workspace(1024, 1 << 18)
 
     def memory(self) -> Memory:
         """The same for the kernel that works without Python."""
-        return Memory(self.encoded, self.pixels, self.jpeg, self.scratch, self.tally)
+        return Memory(self.encoded, self.pixels, self.jpeg, self.scratch, self.tally, self.studio)
 
     def reserve(self, num_bytes: int, num_pixels: int) -> None:
         """Room for files and regions of these sizes, as far as they are sensible: a kernel leaves what has none."""
@@ -51,6 +58,23 @@ class Workspace:
             self.grow_jpeg(0, num_bytes)
         if num_pixels <= MAX_PIXELS:
             self.pixels = _grown(self.pixels, 3 * num_pixels + SLACK)
+
+    def reserve_studio(self, window: tuple[int, int], num_pixels: int, *, floats: bool, kept: bool) -> None:
+        """Room for windows of up to ``window`` (height, width), and for operations on canvases of ``num_pixels``.
+
+        See ``new_studio`` for the rest.
+        """
+        height, width = (max(sides) for sides in zip(window, self._window, strict=True))
+        if (height, width) != self._window:
+            self._window = (height, width)
+            self.scratch = make_scratch(dataclasses.replace(self._output, height=height, width=width))
+        has_pixels, has_floats, has_kept = self._studio_needs
+        if num_pixels > has_pixels or floats > has_floats or kept > has_kept:
+            # A quarter more where it has to grow, as below.
+            spare = num_pixels // 4 if num_pixels > has_pixels > 0 else 0
+            most = max(num_pixels + spare, has_pixels)
+            self._studio_needs = (most, floats or has_floats, kept or has_kept)
+            self.studio = new_studio(most, floats=floats or has_floats, kept=kept or has_kept)
 
     def reserve_encoded(self, num_bytes: int) -> NDArray[np.uint8]:
         """A buffer for a file of ``num_bytes``; DataError beyond MAX_FILE_BYTES."""

@@ -24,7 +24,7 @@ from fastload.engine.dali.probe import regions_are_exact
 from fastload.engine.dali.samples import Encoded, as_ppm, decode_pixels, read_sample
 from fastload.engine.requests import check_request
 from fastload.engine.serving import Server
-from fastload.errors import DataError, FastloadError
+from fastload.errors import ConfigError, DataError, FastloadError
 from fastload.stats import Stats
 
 
@@ -137,6 +137,11 @@ class Feeder(Server[Job]):
         request = job.plan()
         draws, rows = request.draws, request.rows
         check_request(request, None if isinstance(job.slot, OpenSlot) else len(job.slot), self._output, self._dataset)
+        if not draws.plain:
+            raise ConfigError(
+                "the DALI engine does not carry out padding in colour, rotations or operations on pixels: use "
+                'engine="cpu"'
+            )
         self._stats.add("plan", perf_counter() - begin, len(rows))
         begin = perf_counter()
         arguments = make_arguments(draws, self._output)

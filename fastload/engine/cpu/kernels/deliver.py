@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 
 from fastload.dataset.reads import Reads
 from fastload.engine.cpu.kernels import system
+from fastload.engine.cpu.kernels.augment import ALL, SPECIAL, Extras, Picture, augment_image
+from fastload.engine.cpu.kernels.entries import ENTRY_AUGMENT, ENTRY_DECODE, ENTRY_RESAMPLE
 from fastload.engine.cpu.kernels.layout import DONE, SLACK, Constants, Scratch, Slot
+from fastload.engine.cpu.kernels.program import run_operations
 from fastload.engine.cpu.kernels.resample import resample_image
+from fastload.engine.cpu.kernels.warp import warp_levels
 from fastload.engine.limits import MAX_PIXELS
-from fastload.jit import calls, entry, inlined, kernel
+from fastload.jit import call_of_integers, calls, entry, inlined, kernel
 from fastload.jpeg import seek_lookup
 from fastload.jpeg.intrinsics import Word, add_atomically, address_of, move
 from fastload.jpeg.rectangle import decode_rectangle
@@ -34,7 +38,9 @@ READ_NS, DECODE_NS, RESIZE_NS, NUM_DELIVERED, NUM_CHECKED, NUM_RAW, NUM_BYTES, N
 # Processor time of the call, all of it without the interpreter's lock. What a thread uses beside it is what it may hold
 # the lock for: numba takes 9 us to take the arguments apart, 50 where a batch has passed through the caches meanwhile.
 CALL_NS: Final = 8
-COUNTS: Final = 9
+# Times of images with more to do than one resampling; behind them the memory of the clock that takes them.
+BEFORE_NS, WARP_NS, AUGMENT_NS = 9, 10, 11
+COUNTS: Final = 14
 _LEFT: Final = COUNTS
 _CLOCK: Final = 8 * (_LEFT + MOST_LEFT)
 _CRC: Final = _CLOCK + system.CLOCK_SCRATCH
@@ -51,6 +57,7 @@ class Items(NamedTuple):
         reads: Where the files are.
         delivered: uint8 (n,), 1 where the kernel has delivered an item; written by it.
         next_item: int64 (2,), the first item that no thread has taken, counted by the kernel; and the request's end.
+        extras: What is done beside one resampling.
     """
 
     rows: NDArray[np.int64]
@@ -59,25 +66,34 @@ class Items(NamedTuple):
     reads: Reads
     delivered: NDArray[np.uint8]
     next_item: NDArray[np.int64]
+    extras: Extras
 
 
 class Memory(NamedTuple):
-    """A thread's buffers (see workspace.py), and a tally of what the last call did, int64 (TALLY,)."""
+    """A thread's buffers (see workspace.py), a tally of what the last call did, int64 (TALLY,), and its studio."""
 
     encoded: NDArray[np.uint8]
     pixels: NDArray[np.uint8]
     jpeg: NDArray[np.int64]
     scratch: Scratch
     tally: NDArray[np.int64]
+    studio: NDArray[np.uint8]
 
 
 _call_decode = calls(decode_rectangle)
 _call_resample = calls(resample_image)
 
 
-def find_entries() -> NDArray[np.int64]:
-    """Where the two kernels for one image are; both have been compiled or loaded."""
-    return np.array([entry(decode_rectangle), entry(resample_image)], np.int64)
+def find_entries(*, augmented: bool = False) -> NDArray[np.int64]:
+    """Where the kernels for one image are (see kernels/entries.py); they have been compiled or loaded.
+
+    Args:
+        augmented: Whether those for images with more to do than one resampling are among them.
+    """
+    entries = [entry(decode_rectangle), entry(resample_image)]
+    if augmented:
+        entries += [entry(augment_image), entry(run_operations), entry(warp_levels)]
+    return np.array(entries, np.int64)
 
 
 @inlined
@@ -120,7 +136,7 @@ def _decode(item: int, items: Items, memory: Memory, entries: NDArray[np.int64])
     )
     index_bytes = system.bytes_at(index, index_size)
     answer = _call_decode(
-        entries[0],
+        entries[ENTRY_DECODE],
         (encoded, size, index_bytes, top, left, height, width, memory.pixels, 3 * width, work),
     )
     return answer == OK and work[IMAGE_HEIGHT] * work[IMAGE_WIDTH] <= MAX_PIXELS
@@ -146,6 +162,29 @@ def _read_rows(item: int, items: Items, memory: Memory) -> Word:
 
 
 @inlined
+def _augment(
+    item: int,
+    items: Items,
+    picture: Picture,
+    constants: Constants,
+    slot: Slot,
+    memory: Memory,
+    entries: NDArray[np.int64],
+) -> Word:
+    """Whether an item with more to do than one resampling is in its row."""
+    if entries.size <= ENTRY_AUGMENT:
+        return False
+    times = memory.tally[BEFORE_NS:COUNTS]
+    spent = times[0] + times[1] + times[2]
+    image = (np.int64(ALL), picture, item, items.parameters, items.extras)
+    row = (constants, slot, items.rows[item], memory.scratch, memory.studio, entries, times)
+    answer = call_of_integers(entries[ENTRY_AUGMENT], image + row)
+    # What is left of the time is the resampling's: the caller adds all of it.
+    memory.tally[RESIZE_NS] -= times[0] + times[1] + times[2] - spent
+    return answer == DONE
+
+
+@inlined
 def _resample(
     item: int, items: Items, constants: Constants, slot: Slot, memory: Memory, entries: NDArray[np.int64]
 ) -> Word:
@@ -156,9 +195,12 @@ def _resample(
         left, width = np.int64(0), image_width
     else:
         image_height, image_width = memory.jpeg[IMAGE_HEIGHT], memory.jpeg[IMAGE_WIDTH]
+    if item < items.extras.spans.shape[0] and items.extras.spans[item, SPECIAL] != 0:
+        picture = Picture(memory.pixels, image_height, image_width, top, left, height, width)
+        return _augment(item, items, picture, constants, slot, memory, entries)
     image = (memory.pixels, image_height, image_width, top, left, height, width)
     row = (items.parameters[item], constants, slot, items.rows[item], memory.scratch)
-    answer = _call_resample(entries[1], image + row)
+    answer = _call_resample(entries[ENTRY_RESAMPLE], image + row)
     return answer == DONE
 
 

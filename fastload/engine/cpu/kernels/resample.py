@@ -97,8 +97,8 @@ def resample(
         return BOX_OUTSIDE
     if not _inside(parameters[BOX_LEFT], parameters[BOX_WIDTH], width):
         return BOX_OUTSIDE
-    y0, y1 = _visible(int(parameters[WINDOW_TOP]), int(parameters[GRID_HEIGHT]), out_height, False)
-    x0, x1 = _visible(int(parameters[WINDOW_LEFT]), int(parameters[GRID_WIDTH]), out_width, parameters[FLIP] != 0.0)
+    y0, y1 = find_visible(int(parameters[WINDOW_TOP]), int(parameters[GRID_HEIGHT]), out_height, False)
+    x0, x1 = find_visible(int(parameters[WINDOW_LEFT]), int(parameters[GRID_WIDTH]), out_width, parameters[FLIP] != 0.0)
     visible = (y0, y1, x0, x1)
     if y0 > 0 or y1 < out_height or x0 > 0 or x1 < out_width:
         _fill_outside(constants, slot, start, visible, out_height, out_width)
@@ -114,7 +114,7 @@ def resample(
 
 
 @jit.inlined
-def _visible(first: int, grid: int, size: int, flip: bool) -> tuple[int, int]:
+def find_visible(first: int, grid: int, size: int, flip: bool) -> tuple[int, int]:
     """Output positions that lie on the grid, as a half-open range (empty: equal ends)."""
     begin = min(max(-first, 0), size)
     end = max(min(grid - first, size), begin)

@@ -305,7 +305,7 @@ def _to_bfloat(builder: Any, values: Any) -> Any:
     return builder.trunc(builder.lshr(rounded, _all(_I32, count, 16)), ir.VectorType(_I16, count))
 
 
-def _stored(builder: Any, kind: int, levels: Any, scale: Any, bias: Any) -> Any:
+def stored_lanes(builder: Any, kind: int, levels: Any, scale: Any, bias: Any) -> Any:
     """Sixteen grey levels as they are stored."""
     if kind == KIND_UINT8:
         return levels
@@ -335,7 +335,7 @@ def _make_store(kind: int) -> Any:
                 for half in (0, 1):
                     levels = _shuffle(builder, both, both, range(16 * half, 16 * half + 16))
                     place = builder.add(target, builder.mul(_number(row + 16 * half), row_bytes))
-                    _store(builder, _stored(builder, kind, levels, scales, biases), place)
+                    _store(builder, stored_lanes(builder, kind, levels, scales, biases), place)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 6), emit

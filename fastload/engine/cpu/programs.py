@@ -1,0 +1,166 @@
+"""Operations on pixels as the CPU engine carries them out: laid out, compiled when first asked for, and run alone."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastload import jit
+from fastload.augment.parameters import Draws, Output
+from fastload.augment.program import POINTWISE, VALUES, Code, Program
+from fastload.engine.cpu.kernels.augment import (
+    AFTER_BEGIN,
+    AFTER_END,
+    BEFORE_BEGIN,
+    BEFORE_END,
+    MAPS,
+    NUM_MAPS,
+    PAD,
+    PER_MAP,
+    SMOOTH,
+    SPECIAL,
+    WINDOW_HEIGHT,
+    WINDOW_WIDTH,
+    Extras,
+    Picture,
+    augment_image,
+)
+from fastload.engine.cpu.kernels.layout import PARAMETERS, SLACK, flat_slot, make_constants, make_scratch
+from fastload.engine.cpu.kernels.program import COLUMNS, copy_in, copy_out, run_operations
+from fastload.engine.cpu.kernels.studio import new_studio
+from fastload.engine.cpu.kernels.warp import warp_levels
+from fastload.engine.operations import check_operations
+from fastload.errors import ConfigError
+
+NO_EXTRAS: Final = Extras(np.empty((0, MAPS)), np.empty((0, 5), np.int64), np.empty((0, COLUMNS)))
+
+_POINTWISE: Final = np.array(sorted(int(code) for code in POINTWISE))
+_NEED_FLOATS: Final = np.array([Code.BLUR, Code.ELASTIC])
+_NEED_KEPT: Final = np.array([Code.SAVE])
+
+_lock = threading.Lock()
+
+
+def lay_out_extras(draws: Draws) -> Extras:
+    """What the kernels do beside one resampling; NO_EXTRAS where that is nothing."""
+    if draws.plain:
+        return NO_EXTRAS
+    count, warp = len(draws.ids), draws.warp
+    maps = warp.matrix.shape[1] if warp is not None else 0
+    numbers = np.zeros((count, MAPS + PER_MAP * maps))
+    spans = np.zeros((count, 5), np.int64)
+    numbers[:, WINDOW_HEIGHT : WINDOW_WIDTH + 1] = draws.window[:, 2:]
+    special = np.zeros(count, np.bool_)
+    if draws.pad is not None:
+        numbers[:, PAD : PAD + 3] = draws.pad
+        corner, end = draws.window[:, :2], draws.window[:, :2] + draws.window[:, 2:]
+        special |= (corner < 0).any(1) | (end > draws.grid).any(1)
+    if warp is not None:
+        numbers[:, NUM_MAPS] = np.where(warp.active, maps, 0)
+        numbers[:, SMOOTH] = warp.interpolation == "bilinear"
+        parts = (warp.matrix, warp.size, warp.fill)
+        numbers[:, MAPS:] = np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
+        special |= warp.active
+    operations = [np.empty((0, COLUMNS))]
+    placed = 0
+    for program, first, last in ((draws.before, BEFORE_BEGIN, BEFORE_END), (draws.after, AFTER_BEGIN, AFTER_END)):
+        if program is not None:
+            spans[:, first], spans[:, last] = program.start[:-1] + placed, program.start[1:] + placed
+            special |= spans[:, first] < spans[:, last]
+            operations.append(_rows(program.code, program.values))
+            placed += len(program.code)
+    spans[:, SPECIAL] = special
+    return Extras(numbers, spans, np.concatenate(operations))
+
+
+def _rows(code: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([code[:, None].astype(np.float64), values], axis=1)
+
+
+def needs_whole_image(before: Program | None, count: int) -> NDArray[np.bool_]:
+    """Which of n samples have an operation before their resampling that looks at more than a pixel: bool (n,)."""
+    if before is None:
+        return np.zeros(count, np.bool_)
+    samples = np.repeat(np.arange(count), np.diff(before.start))
+    wide = ~np.isin(before.code, _POINTWISE)
+    return np.bincount(samples[wide], minlength=count) > 0
+
+
+def studio_needs(extras: Extras) -> tuple[bool, bool]:
+    """Whether the operations need room for floats, and for AugMix (see ``new_studio``)."""
+    codes = extras.operations[:, 0]
+    return bool(np.isin(codes, _NEED_FLOATS).any()), bool(np.isin(codes, _NEED_KEPT).any())
+
+
+def compile_operations() -> None:
+    """Compiles or loads the kernels for all that is more than one resampling; at once where they are there."""
+    with _lock:
+        jit.compile_once("operations", _warm_up)
+
+
+def operation_entries() -> NDArray[np.int64]:
+    """Addresses for ``run_operations`` alone."""
+    return np.array([0, 0, 0, 0, jit.entry(warp_levels)], np.int64)
+
+
+def run_program(image: NDArray[np.uint8], codes: ArrayLike, values: ArrayLike) -> NDArray[np.uint8]:
+    """One image after the operations of a program, as the CPU engine carries them out.
+
+    Args:
+        image: uint8 (height, width, 3).
+        codes: (m,), of :class:`fastload.augment.program.Code`. LAMBDA and what erases stored values is passed over.
+        values: (m, k), their numbers, k at most VALUES.
+
+    Raises:
+        ConfigError: An operation is unknown, or a number of it is out of range.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ConfigError(f"uint8 pixels (height, width, 3) were expected, not {image.shape} {image.dtype}")
+    code = np.asarray(codes, np.int64)
+    numbers = np.zeros((len(code), VALUES))
+    given = np.asarray(values, np.float64).reshape(len(code), -1)
+    numbers[:, : given.shape[1]] = given
+    program = Program(start=np.array([0, len(code)], np.int64), code=code, values=numbers)
+    check_operations(program, 1, "the program")
+    compile_operations()
+    height, width = image.shape[:2]
+    pixels = np.empty(image.size + SLACK, np.uint8)
+    pixels[: image.size] = image.reshape(-1)
+    block = new_studio(height * width, floats=True, kept=True)
+    copy_in(pixels, height * width, block)
+    done = run_operations(_rows(code, numbers), 0, len(code), height, width, block, operation_entries())
+    assert done, "the studio was made for this image"
+    copy_out(block, height * width, pixels)
+    result: NDArray[np.uint8] = pixels[: image.size].reshape(image.shape).copy()
+    return result
+
+
+def _warm_up() -> None:
+    """Every kernel once, with next to nothing to do."""
+    output = Output(
+        height=2,
+        width=2,
+        dtype="uint8",
+        scale=(1.0, 1.0, 1.0),
+        bias=(0.0, 0.0, 0.0),
+        interpolation="bilinear",
+        antialias=True,
+    )
+    pixels, slot = np.zeros(12 + SLACK, np.uint8), flat_slot(np.zeros((1, 2, 2, 3), np.uint8))
+    warp_levels(pixels, 2, 2, np.zeros(12, np.uint8), 2, 2, np.eye(3).reshape(-1), np.full(2, 2), np.zeros(3), 1, 1)
+    block = new_studio(4, floats=False, kept=False)
+    copy_in(pixels, 4, block)
+    run_operations(np.zeros((0, COLUMNS)), 0, 0, 2, 2, block, operation_entries())
+    copy_out(block, 4, pixels)
+    numbers = np.zeros((1, MAPS))
+    numbers[:, WINDOW_HEIGHT : WINDOW_WIDTH + 1] = 2
+    extras = Extras(numbers, np.zeros((1, 5), np.int64), np.zeros((0, COLUMNS)))
+    parameters = np.zeros((1, PARAMETERS))
+    entries = np.zeros(5, np.int64)
+    picture = Picture(pixels, 2, 2, 0, 0, 2, 2)
+    times = np.zeros(5, np.int64)
+    constants, scratch = make_constants(output), make_scratch(output)
+    augment_image(0, picture, 0, parameters, extras, constants, slot, 0, scratch, block, entries, times)
