@@ -34,10 +34,10 @@ def permutations(words: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def _color_jitter(step: ColorJitter, drawing: Drawing) -> None:
     ranges = (step.brightness, step.contrast, step.saturation, step.hue)
-    words = drawing.words()
+    words = drawing.many_words(8)
     known = [
         (code, uniform(word, *bounds))
-        for code, word, bounds in zip(_FACTORS, words, ranges, strict=True)
+        for code, word, bounds in zip(_FACTORS, words[:4], ranges, strict=True)
         if bounds is not None
     ]
     if not known:
@@ -45,13 +45,13 @@ def _color_jitter(step: ColorJitter, drawing: Drawing) -> None:
     codes = np.array([code for code, _ in known])
     values = np.stack([value for _, value in known])
     # torchvision orders all four: what is left of such an order is as random.
-    for place in permutations(drawing.further_words(4)[: len(known)]):
+    for place in permutations(words[4 : 4 + len(known)]):
         drawing.add(codes[place], np.take_along_axis(values, place[None], axis=0).T)
 
 
 def _photometric_distort(step: RandomPhotometricDistort, drawing: Drawing) -> None:
     ranges = (step.brightness, step.contrast, step.saturation, step.hue)
-    words = drawing.further_words(13)
+    words = drawing.many_words(13)
     done = uniform(words[:5]) < step.p
     values = [uniform(word, *bounds)[:, None] for word, bounds in zip(words[5:9], ranges, strict=True)]
     brightness, contrast, saturation, hue = zip(_FACTORS, values, done[:4], strict=True)

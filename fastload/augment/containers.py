@@ -73,7 +73,8 @@ def _after_any_order(container: RandomOrder, form: Form) -> Form:
     return functools.reduce(lambda first, second: first.joined(second, container), ways)
 
 
-def _compose(_: Compose, drawing: Drawing, *steps: Step) -> None:
+def draw_in_turn(_: Container, drawing: Drawing, *steps: Step) -> None:
+    """Draws what a container holds, one after the other."""
     for step in steps:
         step.draw(drawing)
 
@@ -95,7 +96,7 @@ def _random_choice(transform: RandomChoice, drawing: Drawing, *steps: Step) -> N
 
 
 def _random_order(_: RandomOrder, drawing: Drawing, *steps: Step) -> None:
-    order = np.argsort(drawing.further_words(len(steps)), axis=0, kind="stable")
+    order = np.argsort(drawing.many_words(len(steps)), axis=0, kind="stable")
     for place in order:
         for number, step in enumerate(steps):
             with drawing.only(place == number):
@@ -103,7 +104,7 @@ def _random_order(_: RandomOrder, drawing: Drawing, *steps: Step) -> None:
 
 
 CONTAINERS: Final[dict[type[Transform], Kind]] = {
-    Compose: Kind(_compose, random=False),
+    Compose: Kind(draw_in_turn, random=False),
     RandomApply: Kind(_random_apply),
     RandomChoice: Kind(_random_choice),
     RandomOrder: Kind(_random_order),

@@ -76,12 +76,15 @@ class Drawing:
             return first
         return random_words(self.ids, seed=self.seed, epoch=self.epoch, transform=self.number, block=block)
 
-    def further_words(self, count: int) -> NDArray[np.uint64]:
-        """``count`` random words for each sample, uint64 (count, n), of the blocks after the first."""
-        blocks = np.arange(1, (count + 3) // 4 + 1)[:, None]
-        words = random_words(self.ids, seed=self.seed, epoch=self.epoch, transform=self.number, block=blocks)
-        rows: NDArray[np.uint64] = words.transpose(1, 0, 2).reshape(-1, len(self.ids))
-        return rows[:count]
+    def many_words(self, count: int, first_block: int = 0) -> NDArray[np.uint64]:
+        """``count`` random words for each sample, uint64 (count, n), of as many blocks as that takes."""
+        blocks = [self.words()] if first_block == 0 else []
+        missing = (count + 3) // 4 - len(blocks)
+        if missing > 0:
+            numbers = first_block + len(blocks) + np.arange(missing)[:, None]
+            words = random_words(self.ids, seed=self.seed, epoch=self.epoch, transform=self.number, block=numbers)
+            blocks.append(words.transpose(1, 0, 2).reshape(-1, len(self.ids)))
+        return np.concatenate(blocks)[:count]
 
     def add(self, code: ArrayLike, values: ArrayLike = (), where: NDArray[np.bool_] | None = None) -> None:
         """Adds an operation on pixels, where it belongs, to the active samples among those where ``where`` is set.

@@ -9,10 +9,11 @@ from fastload.augment.color import COLOR
 from fastload.augment.containers import CONTAINERS, held
 from fastload.augment.filters import FILTERS
 from fastload.augment.geometry import GEOMETRY
+from fastload.augment.policies import POLICIES
 from fastload.augment.steps import Kind, Step
 from fastload.transforms import Transform
 
-KINDS: Final[dict[type[Transform], Kind]] = {**GEOMETRY, **COLOR, **FILTERS, **CONTAINERS}
+KINDS: Final[dict[type[Transform], Kind]] = {**GEOMETRY, **COLOR, **FILTERS, **POLICIES, **CONTAINERS}
 
 
 def number_steps(transforms: Iterable[Transform], first: int = 0) -> tuple[Step, ...]:

@@ -20,10 +20,13 @@ from fastload.transforms.containers import Compose, Container, RandomApply, Rand
 from fastload.transforms.filters import JPEG, GaussianBlur, GaussianNoise, RandomAdjustSharpness
 from fastload.transforms.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
 from fastload.transforms.mixing import CutMix, MixUp
+from fastload.transforms.policies import AugMix, AutoAugment, RandAugment, ThreeAugment, TrivialAugmentWide
 from fastload.transforms.values import DType, Normalize, ToDtype
 
 __all__ = [
     "JPEG",
+    "AugMix",
+    "AutoAugment",
     "CenterCrop",
     "ColorJitter",
     "Compose",
@@ -36,6 +39,7 @@ __all__ = [
     "Interpolation",
     "MixUp",
     "Normalize",
+    "RandAugment",
     "RandomAdjustSharpness",
     "RandomApply",
     "RandomAutocontrast",
@@ -51,8 +55,10 @@ __all__ = [
     "RandomResizedCrop",
     "RandomSolarize",
     "Resize",
+    "ThreeAugment",
     "ToDtype",
     "Transform",
+    "TrivialAugmentWide",
     "flatten",
     "from_config",
     "to_config",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from fastload.errors import ConfigError
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "area"]
+WarpInterpolation = Literal["nearest", "bilinear"]
+Fill = float | tuple[float, float, float]
 
 # Sources are at most 65,535 pixels wide (JPEG), so that a side of up to 32,768 keeps every grid within int32.
 MAX_SIDE: Final = 32_768
@@ -115,3 +117,29 @@ def check_interpolation(value: Any, *, owner: str) -> Interpolation:
             f"{owner}: interpolation must be 'nearest', 'bilinear', 'bicubic', 'box' or 'area', but got {value!r}"
         )
     return found
+
+
+def check_warp_interpolation(value: Any, *, owner: str) -> WarpInterpolation:
+    """As :func:`check_interpolation`, of those two that rotations and their like have."""
+    found = check_interpolation(value, owner=owner)
+    if found not in ("nearest", "bilinear"):
+        raise ConfigError(f"{owner}: interpolation must be 'nearest' or 'bilinear', but got {value!r}")
+    return found
+
+
+def check_fill(value: Any, *, owner: str) -> Fill:
+    """A level of 0 to 255 for all channels, or three; None counts as 0, a sequence of one as that one."""
+    if isinstance(value, Mapping):
+        raise ConfigError(
+            f"{owner}: fill must be a number or three, not a mapping: masks are always filled with 0, but got {value!r}"
+        )
+    if value is None:
+        return 0.0
+    values = value.tolist() if hasattr(value, "tolist") else value
+    levels = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+    if len(levels) not in (1, 3) or not all(is_number(level) and 0 <= level <= 255 for level in levels):
+        raise ConfigError(f"{owner}: fill must be a level of 0 to 255, or three (red, green, blue), but got {value!r}")
+    if len(levels) == 1:
+        return float(levels[0])
+    red, green, blue = (float(level) for level in levels)
+    return red, green, blue

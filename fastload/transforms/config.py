@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any, Final
 
 from fastload.errors import ConfigError
-from fastload.transforms import color, containers, filters, geometry, mixing, values
+from fastload.transforms import color, containers, filters, geometry, mixing, policies, values
 from fastload.transforms.base import Transform
 from fastload.transforms.containers import Container, flatten
 
-_MODULES: Final = (color, containers, filters, geometry, mixing, values)
+_MODULES: Final = (color, containers, filters, geometry, mixing, policies, values)
 
 
 def _declared(module: ModuleType) -> list[type[Transform]]:
@@ -89,7 +89,7 @@ def _build(entry: Any, path: str) -> Transform:
     missing = [p.name for p in parameters if p.default is inspect.Parameter.empty and p.name not in arguments]
     if missing:
         raise ConfigError(f"{path}: {' and '.join(map(repr, missing))} must be given")
-    if issubclass(cls, Container):
+    if issubclass(cls, Container) and "transforms" in fields:
         arguments = {**arguments, "transforms": _build_all(arguments["transforms"], f"{path}.transforms")}
     try:
         return cls(**arguments)

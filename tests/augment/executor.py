@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
+from torchvision.transforms.v2.functional._geometry import _affine_grid, _apply_grid_transform
 
 from fastload.augment import compile_plan
 from fastload.augment.program import Code
@@ -25,9 +26,40 @@ def operations(program, sample):
 
 def execute(image, steps):
     """An image (uint8, 3 x H x W) after operations, each done by torchvision."""
+    kept, added = image, []
     for code, values in steps:
-        image = _ONE[code](image, values)
+        if code == Code.SAVE:
+            kept, added = image, []
+        elif code == Code.RESTORE:
+            image = kept
+        elif code == Code.ADD:
+            added.append(torch.tensor(values[0], dtype=torch.float32) * image)
+        elif code == Code.MIXED:
+            total = torch.tensor(values[0], dtype=torch.float32) * kept
+            for part in added:
+                total.add_(part)
+            image = total.to(torch.uint8)
+        else:
+            image = _ONE[code](image, values)
     return image
+
+
+def _warp(image, v):
+    """The map as torchvision has it: from the middle, in float32, sampled by grid_sample."""
+    (height, width), matrix = image.shape[-2:], v[4:13].reshape(3, 3)
+    assert np.allclose(matrix[2], [0, 0, 1])
+    middle = np.array([width / 2, height / 2])
+    offset = matrix[:2, 2] - middle + matrix[:2, :2] @ middle
+    # What torchvision reckons to be 0 is 0.
+    theta = torch.tensor(
+        np.column_stack((matrix[:2, :2], np.where(abs(offset) < 1e-9, 0, offset))), dtype=torch.float32
+    )
+    grid = _affine_grid(theta[None], w=width, h=height, ow=width, oh=height)
+    if v[0] == 0:
+        return _apply_grid_transform(image, grid, "nearest", fill=v[1:4].tolist())
+    # The fill is a neighbour like any other, as black is without one.
+    fill = torch.tensor(v[1:4], dtype=torch.float32)[:, None, None]
+    return (_apply_grid_transform(image - fill, grid, "bilinear", fill=None) + fill).round().to(torch.uint8)
 
 
 _ONE = {
@@ -44,6 +76,7 @@ _ONE = {
     Code.SHARPNESS: lambda image, v: F.adjust_sharpness(image, float(v[0])),
     Code.BLUR: lambda image, v: F.gaussian_blur(image, [int(v[0]), int(v[1])], [float(v[2]), float(v[3])]),
     Code.JPEG: lambda image, v: F.jpeg(image, int(v[0])),
+    Code.WARP: _warp,
     Code.PERMUTE: lambda image, v: F.permute_channels(image, [int(channel) for channel in v[:3]]),
 }
 

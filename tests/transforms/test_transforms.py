@@ -18,8 +18,8 @@ from fastload.transforms.config import REGISTRY
 
 # Ours -> what of torchvision's arguments is left out, and why.
 LEFT_OUT = {"Normalize": {"inplace"}}
-# Ours -> defaults that torchvision does not have, or other ones, and why.
-ADDED_DEFAULTS = {"ToDtype": {"dtype"}, "Grayscale": {"num_output_channels"}}  # images have three channels
+# Ours -> defaults that torchvision does not have, or that are others: images have three channels, names are text.
+ADDED_DEFAULTS = {"ToDtype": {"dtype"}, "Grayscale": {"num_output_channels"}, "AutoAugment": {"policy"}}
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY if hasattr(v2, name) and name not in ("MixUp", "CutMix")])
@@ -142,6 +142,19 @@ BAD = [
     (lambda: T.JPEG(0), "from 1 to 100"),
     (lambda: T.JPEG((20, 10)), "from 1 to 100"),
     (lambda: T.JPEG(50.0), "from 1 to 100"),
+    (lambda: T.AutoAugment("coco"), "'imagenet', 'cifar10' or 'svhn'"),
+    (lambda: T.AutoAugment([]), "'imagenet', 'cifar10' or 'svhn'"),
+    (lambda: T.AutoAugment(interpolation="bicubic"), "'nearest' or 'bilinear'"),
+    (lambda: T.AutoAugment(fill=256), "fill"),
+    (lambda: T.RandAugment(-1), "num_ops must be a whole number from 0 to 64"),
+    (lambda: T.RandAugment(magnitude=31), "magnitude must be a whole number from 0 to 30"),
+    (lambda: T.RandAugment(num_magnitude_bins=1), "from 2 to 1000"),
+    (lambda: T.TrivialAugmentWide(1.5), "from 2 to 1000"),
+    (lambda: T.AugMix(0), "severity must be a whole number from 1 to 10"),
+    (lambda: T.AugMix(mixture_width=0), "mixture_width"),
+    (lambda: T.AugMix(alpha=0), "alpha must lie between"),
+    (lambda: T.AugMix(all_ops=1), "True or False"),
+    (lambda: T.ThreeAugment(-1), "at least 0"),
     (lambda: T.RandomApply([]), "at least one"),
     (lambda: T.RandomApply([T.Grayscale()], 2), "between 0 and 1"),
     (lambda: T.RandomApply([v2.Grayscale(3)]), "take fastload.transforms.Grayscale"),
