@@ -18,7 +18,9 @@ from fastload.engine.cpu.kernels.deliver import read_ahead
 from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.worker import Worker
 from fastload.jit import kernel
+from fastload.jpeg.decoder import build_index
 from fastload.jpeg.intrinsics import address_of
+from fastload.jpeg.seek_file import write_seek_file
 from fastload.jpeg.seek_lookup import CRC_SCRATCH, crc32, find_index
 from fastload.stats import Stats
 from tests.engine.helpers import DiskDataset, eventually, jpeg, make_output, make_slot, picture, whole_images
@@ -184,6 +186,33 @@ def test_what_the_kernel_does_not_take_is_left_to_python():
     assert stats.counts()["decoder.fastload"] == 6
     assert stats.counts()["decoder.turbo"] == 4
     np.testing.assert_array_equal(slot[0], slot[3])
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_an_image_whose_index_is_of_another_one_is_decoded_without_it(shards, tmp_path, monkeypatch, by_kernel):
+    """Checksums of image and index are right, as where a broken program wrote the file; only sizes do not agree."""
+    with open_dataset(shards) as dataset:
+        expected, failures, _ = deliver(dataset)
+    assert failures == ()
+    folder = tmp_path / "shards"
+    shutil.copytree(shards, folder)
+    with open_dataset(shards) as dataset:
+        checksums = np.split(dataset.crc32(np.arange(COUNT)), np.cumsum(dataset.shard_sizes())[:-1])
+    strange = build_index(jpeg(picture(40, 56)))
+    for path, own in zip(sorted(folder.glob("*.seek")), checksums, strict=True):
+        write_seek_file(str(path), [strange, *[b""] * (len(own) - 1)], own.tolist())
+    stats = Stats()
+    with open_dataset(folder) as dataset:
+        shown = len(checksums)
+        if not by_kernel:
+            monkeypatch.setattr(dataset, "plan_reads", lambda ids: None)
+        slot, failures, asked = deliver(dataset, stats)
+    assert failures == ()
+    assert len(asked) == (0 if by_kernel else COUNT)
+    assert stats.counts()["index.refused"] == 2 * shown
+    assert stats.counts()["decoder.fastload"] == 2 * COUNT
+    assert "decoder.turbo" not in stats.counts()
+    np.testing.assert_array_equal(slot, expected)
 
 
 def test_a_class_that_reads_in_its_own_way_is_asked_for_every_image(photos):

@@ -27,12 +27,14 @@ class Decoded(NamedTuple):
         image_height, image_width: Size of the image in pixels.
         region: Top, left, height and width of the part of it that was decoded.
         decoder: What did it.
+        refused: Whether there is a seek index that cannot be this file's.
     """
 
     image_height: int
     image_width: int
     region: tuple[int, int, int, int]
     decoder: Decoder
+    refused: bool = False
 
 
 def decode(num_bytes: int, index: NDArray[np.uint8], region: list[int], workspace: Workspace) -> Decoded:
@@ -40,7 +42,7 @@ def decode(num_bytes: int, index: NDArray[np.uint8], region: list[int], workspac
 
     Args:
         num_bytes: Size of the file.
-        index: Its seek index; empty where there is none.
+        index: Its seek index; empty where there is none. One that cannot be this file's is not used.
         region: Top, left, height and width of the pixels that are needed. Our own decoder decodes these alone, the
             others always the whole image.
         workspace: The thread's memory.
@@ -61,6 +63,7 @@ def _decode_region(num_bytes: int, index: NDArray[np.uint8], region: list[int], 
     """Decodes the region with our own decoder; None where libjpeg-turbo has to judge."""
     top, left, height, width = region
     pixels = workspace.reserve_pixels(height, width)
+    refused = False
     while True:
         work = workspace.jpeg
         answer = decode_rectangle(
@@ -69,8 +72,10 @@ def _decode_region(num_bytes: int, index: NDArray[np.uint8], region: list[int], 
         image_height, image_width = int(work[IMAGE_HEIGHT]), int(work[IMAGE_WIDTH])
         if answer == status.OK:
             check_size(image_height, image_width)
-            return Decoded(image_height, image_width, (top, left, height, width), "fastload")
-        if answer != status.NO_ROOM or not workspace.grow_jpeg(image_width, num_bytes):
+            return Decoded(image_height, image_width, (top, left, height, width), "fastload", refused)
+        if answer == status.BAD_INDEX:
+            index, refused = index[:0], True
+        elif answer != status.NO_ROOM or not workspace.grow_jpeg(image_width, num_bytes):
             return None
 
 

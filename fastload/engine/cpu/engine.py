@@ -31,7 +31,8 @@ class CpuEngine(Engine):
         output: The form of every image.
         num_workers: Number of threads, at least 1; None for one per processor that this process may use.
         stats: Takes the spans "plan", "read", "decode", "before", "resize", "warp" and "augment", the counters
-            "decoder.fastload", "decoder.turbo", "decoder.pillow" and "decoder.raw" (images by decoder), "bytes.read".
+            "decoder.fastload", "decoder.turbo", "decoder.pillow" and "decoder.raw" (images by decoder), "bytes.read"
+            and "index.refused" (images that were decoded without their seek index, because it does not fit them).
 
     An engine that is let go of without close() ends its threads by itself, and so does the end of the program.
     """

@@ -28,6 +28,7 @@ from fastload.engine.cpu.kernels.deliver import (
     AUGMENT_NS,
     BEFORE_NS,
     NUM_LEFT,
+    NUM_REFUSED,
     Items,
     deliver_items,
     find_entries,
@@ -45,7 +46,7 @@ from fastload.stats import Stats
 
 @dataclass
 class _Spent:
-    """What a thread's share of a job took: seconds of each stage, and items, bytes and decoders."""
+    """What a thread's share of a job took: seconds of each stage, and items, bytes, refused indexes and decoders."""
 
     read: float = 0.0
     decode: float = 0.0
@@ -55,6 +56,7 @@ class _Spent:
     augment: float = 0.0
     items: int = 0
     bytes: int = 0
+    refused: int = 0
     decoders: Counter[str] = field(default_factory=Counter)
 
     def add_times(self, times: list[int]) -> None:
@@ -71,6 +73,8 @@ class _Spent:
                 stats.add(stage, seconds, self.items)
         if self.bytes:
             stats.count("bytes.read", self.bytes)
+        if self.refused:
+            stats.count("index.refused", self.refused)
         for decoder, images in self.decoders.items():
             if images:
                 stats.count(f"decoder.{decoder}", images)
@@ -144,6 +148,7 @@ class Worker:
         spent.add_times(counts[BEFORE_NS : AUGMENT_NS + 1])
         spent.items += delivered
         spent.bytes += num_bytes
+        spent.refused += counts[NUM_REFUSED]
         spent.decoders["fastload"] += delivered - raw
         spent.decoders["raw"] += raw
         if checked:  # perhaps another thread's too, which does no harm
@@ -182,6 +187,7 @@ class Worker:
             status = self._resample(work, item, result, spent)
         spent.resize += perf_counter() - decoded
         spent.bytes += num_bytes
+        spent.refused += result.refused
         spent.decoders[result.decoder] += 1
         self._check(work, item, result, status)
 

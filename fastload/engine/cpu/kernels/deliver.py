@@ -27,7 +27,7 @@ from fastload.jit import call_of_integers, calls, entry, inlined, kernel
 from fastload.jpeg import seek_lookup
 from fastload.jpeg.intrinsics import Word, add_atomically, address_of, move
 from fastload.jpeg.rectangle import decode_rectangle
-from fastload.jpeg.status import OK
+from fastload.jpeg.status import BAD_INDEX, OK
 from fastload.jpeg.workspace import IMAGE_HEIGHT, IMAGE_WIDTH
 
 # A thread returns to Python when it has left so many items: few, so that the others take their share of the work.
@@ -40,7 +40,9 @@ READ_NS, DECODE_NS, RESIZE_NS, NUM_DELIVERED, NUM_CHECKED, NUM_RAW, NUM_BYTES, N
 CALL_NS: Final = 8
 # Times of images with more to do than one resampling; behind them the memory of the clock that takes them.
 BEFORE_NS, WARP_NS, AUGMENT_NS = 9, 10, 11
-COUNTS: Final = 14
+# Images that were decoded without their seek index, because it cannot be theirs although its checksum is right.
+NUM_REFUSED: Final = 14
+COUNTS: Final = 15
 _LEFT: Final = COUNTS
 _CLOCK: Final = 8 * (_LEFT + MOST_LEFT)
 _CRC: Final = _CLOCK + system.CLOCK_SCRATCH
@@ -134,12 +136,16 @@ def _decode(item: int, items: Items, memory: Memory, entries: NDArray[np.int64])
     index, index_size = seek_lookup.find_index(
         items.reads.seek[item], items.reads.crc32[item], move(address_of(memory.tally), _CRC)
     )
-    index_bytes = system.bytes_at(index, index_size)
-    answer = _call_decode(
-        entries[ENTRY_DECODE],
-        (encoded, size, index_bytes, top, left, height, width, memory.pixels, 3 * width, work),
-    )
-    return answer == OK and work[IMAGE_HEIGHT] * work[IMAGE_WIDTH] <= MAX_PIXELS
+    rectangle = (top, left, height, width, memory.pixels, 3 * width, work)
+    answer = _call_decode(entries[ENTRY_DECODE], (encoded, size, system.bytes_at(index, index_size), *rectangle))
+    refused = answer == BAD_INDEX
+    if refused:
+        nothing = system.bytes_at(index, np.int64(0))
+        answer = _call_decode(entries[ENTRY_DECODE], (encoded, size, nothing, *rectangle))
+    good = answer == OK and work[IMAGE_HEIGHT] * work[IMAGE_WIDTH] <= MAX_PIXELS
+    if good and refused:
+        memory.tally[NUM_REFUSED] += 1
+    return good
 
 
 @inlined
