@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastload.augment.canvas import Canvas
-from fastload.augment.parameters import Draws
+from fastload.augment.parameters import Draws, Output
 from fastload.augment.program import ProgramBuilder
 from fastload.augment.rng import random_words
+from fastload.augment.values import Values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,11 @@ class Drawing:
         ids: int64 (n,), sample numbers.
         seed, epoch: Of the stream.
         canvas: The geometry so far.
+        output: The form of every image in the end.
         boxes: Of the sources; None where the data set has none or nobody asks.
         active: bool (n,), samples that the step at hand applies to: all, but within RandomApply and its like.
         sampled: bool (n,), whether a geometric step stands before the step at hand: operations go to ``after`` then.
+        values: What pixel values are where the step at hand stands.
         number: Of the random transform at hand, counted in the order in which they are written.
     """
 
@@ -46,7 +49,9 @@ class Drawing:
     seed: int
     epoch: int
     canvas: Canvas
+    output: Output
     boxes: Boxes | None = None
+    values: Values = field(default_factory=Values)
     number: int = 0
     active: NDArray[np.bool_] = field(init=False)
     sampled: NDArray[np.bool_] = field(init=False)

@@ -8,15 +8,18 @@ import numpy as np
 
 from fastload.augment.canvas import resized_sizes
 from fastload.augment.containers import form_after
+from fastload.augment.erasing import check_erasing
 from fastload.augment.registry import KINDS
 from fastload.augment.values import Values
 from fastload.errors import ConfigError
 from fastload.transforms import (
     CenterCrop,
     Container,
+    Cutout,
     GaussianBlur,
     Interpolation,
     Normalize,
+    RandomErasing,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
@@ -38,6 +41,7 @@ class Form:
         sampled: Whether a geometric step stands before.
         altered: What works on pixels behind it (the last of them), if anything.
         handed: Likewise, of what knows left from right.
+        stored: What has overwritten values that are no levels any more, if anything.
         values: What pixel values have become.
     """
 
@@ -49,6 +53,7 @@ class Form:
     sampled: bool = False
     altered: Transform | None = None
     handed: Transform | None = None
+    stored: RandomErasing | None = None
     values: Values = field(default_factory=Values)
 
     def after(self, step: Transform) -> Form:
@@ -60,6 +65,8 @@ class Form:
         if isinstance(step, ToDtype):
             return replace(self, values=self.values.convert(step))
         if isinstance(step, Normalize):
+            if self.stored is not None and self.stored.value == "random":
+                raise ConfigError(f"{step} would change the noise of {self.stored}: put it before")
             return replace(self, values=self.values.normalize(step))
         if isinstance(step, Container):
             return form_after(step, self)
@@ -89,14 +96,25 @@ class Form:
             sampled=self.sampled or other.sampled,
             altered=self.altered or other.altered,
             handed=self.handed or other.handed,
+            stored=self.stored or other.stored,
             values=self.values,
         )
 
     def _after_pixels(self, step: Transform) -> Form:
+        if isinstance(step, RandomErasing):
+            check_erasing(step, self.values, sampled=self.sampled)
+            stored = step if self.values.dtype != "uint8" else None
+            return replace(self, altered=step, handed=step, stored=stored) if self.sampled else self
+        if self.stored is not None:
+            raise ConfigError(
+                f"{step} works on levels, and {self.stored} does not: put {type(step).__name__} before it"
+            )
         if self.values.normalized:
             raise ConfigError(
                 f"{step} works on levels of 0 to 255, which a Normalize leaves: put it before the Normalize"
             )
+        if isinstance(step, Cutout) and self.exact is not None and step.crop_size > min(self.exact):
+            raise ConfigError(f"{step} does not fit into images of {self.exact[0]} x {self.exact[1]} pixels")
         if isinstance(step, GaussianBlur) and self.exact is not None:
             for side, name, kernel in zip(self.exact, ("height", "width"), step.kernel_size[::-1], strict=True):
                 if kernel // 2 >= side:
@@ -109,7 +127,8 @@ class Form:
         return replace(self, altered=step, handed=self.handed if KINDS[type(step)].mirrors else step)
 
     def _after_geometry(self, step: Transform) -> Form:
-        obstacle = self.handed if isinstance(step, RandomHorizontalFlip) else self.altered
+        obstacle: Transform | None
+        obstacle = self.stored or self.handed if isinstance(step, RandomHorizontalFlip) else self.altered
         if obstacle is not None:
             raise ConfigError(
                 f"{step} cannot follow {obstacle}, because pixels are sampled before they are worked on: put "

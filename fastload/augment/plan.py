@@ -35,7 +35,7 @@ class AugmentPlan:
 
     Attributes:
         output: Form of every image.
-        steps: All on samples but ToDtype and Normalize, in order.
+        steps: All on samples, in order.
         mixing: What is done to finished batches.
     """
 
@@ -85,7 +85,9 @@ class AugmentPlan:
             raise ConfigError(f"ids must be (n,) and sizes (n, 2), but got {numbers.shape} and {shapes.shape}")
         canvas = Canvas(shapes)
         check_stream(seed, epoch)
-        drawing = Drawing(ids=streams(numbers, repeats), seed=seed, epoch=epoch, canvas=canvas, boxes=boxes)
+        drawing = Drawing(
+            ids=streams(numbers, repeats), seed=seed, epoch=epoch, canvas=canvas, boxes=boxes, output=self.output
+        )
         drawing.prepare(self.num_random)
         for step in self._steps:
             step.draw(drawing)
@@ -108,14 +110,11 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
             numbers; the message says what to change.
     """
     form = Form()
-    steps: list[Transform] = []
     chain, mixing = split_chain(flatten(transforms))
     for step in chain:
         form = form.after(step)
-        if not isinstance(step, (Normalize, ToDtype)):
-            steps.append(step)
     if form.exact is None:
-        raise ConfigError(f"images of a batch must have one size, but {_why_no_size(steps)}")
+        raise ConfigError(f"images of a batch must have one size, but {_why_no_size(chain)}")
     check_mixing(mixing, form.values.dtype)
     interpolation, antialias = form.sampling or ("bilinear", True)
     output = Output(
@@ -127,10 +126,11 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
         interpolation=interpolation,
         antialias=antialias,
     )
-    return AugmentPlan(output=output, steps=tuple(steps), mixing=mixing)
+    return AugmentPlan(output=output, steps=tuple(chain), mixing=mixing)
 
 
 def _why_no_size(steps: list[Transform]) -> str:
+    steps = [step for step in steps if not isinstance(step, (Normalize, ToDtype))]
     if not steps:
         return "there is no transform that sets it: add RandomResizedCrop(224), or Resize(256) and CenterCrop(224)"
     for step in reversed(number_steps(steps)):

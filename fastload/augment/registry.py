@@ -7,13 +7,23 @@ from typing import Final
 
 from fastload.augment.color import COLOR
 from fastload.augment.containers import CONTAINERS, held
+from fastload.augment.conversions import CONVERSIONS
+from fastload.augment.erasing import ERASING
 from fastload.augment.filters import FILTERS
 from fastload.augment.geometry import GEOMETRY
 from fastload.augment.policies import POLICIES
 from fastload.augment.steps import Kind, Step
 from fastload.transforms import Transform
 
-KINDS: Final[dict[type[Transform], Kind]] = {**GEOMETRY, **COLOR, **FILTERS, **POLICIES, **CONTAINERS}
+KINDS: Final[dict[type[Transform], Kind]] = {
+    **GEOMETRY,
+    **COLOR,
+    **FILTERS,
+    **POLICIES,
+    **CONTAINERS,
+    **ERASING,
+    **CONVERSIONS,
+}
 
 
 def number_steps(transforms: Iterable[Transform], first: int = 0) -> tuple[Step, ...]:

@@ -17,6 +17,7 @@ from fastload.transforms.color import (
 )
 from fastload.transforms.config import from_config, to_config
 from fastload.transforms.containers import Compose, Container, RandomApply, RandomChoice, RandomOrder, flatten
+from fastload.transforms.erasing import Cutout, RandomErasing
 from fastload.transforms.filters import JPEG, GaussianBlur, GaussianNoise, RandomAdjustSharpness
 from fastload.transforms.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
 from fastload.transforms.mixing import CutMix, MixUp
@@ -32,6 +33,7 @@ __all__ = [
     "Compose",
     "Container",
     "CutMix",
+    "Cutout",
     "DType",
     "GaussianBlur",
     "GaussianNoise",
@@ -46,6 +48,7 @@ __all__ = [
     "RandomChannelPermutation",
     "RandomChoice",
     "RandomEqualize",
+    "RandomErasing",
     "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomInvert",

@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any, Final
 
 from fastload.errors import ConfigError
-from fastload.transforms import color, containers, filters, geometry, mixing, policies, values
+from fastload.transforms import color, containers, erasing, filters, geometry, mixing, policies, values
 from fastload.transforms.base import Transform
 from fastload.transforms.containers import Container, flatten
 
-_MODULES: Final = (color, containers, filters, geometry, mixing, policies, values)
+_MODULES: Final = (color, containers, erasing, filters, geometry, mixing, policies, values)
 
 
 def _declared(module: ModuleType) -> list[type[Transform]]:

@@ -76,6 +76,7 @@ _ONE = {
     Code.SHARPNESS: lambda image, v: F.adjust_sharpness(image, float(v[0])),
     Code.BLUR: lambda image, v: F.gaussian_blur(image, [int(v[0]), int(v[1])], [float(v[2]), float(v[3])]),
     Code.JPEG: lambda image, v: F.jpeg(image, int(v[0])),
+    Code.ERASE: lambda image, v: F.erase(image, *map(int, v[:4]), torch.tensor(v[4:7])[:, None, None]),
     Code.WARP: _warp,
     Code.PERMUTE: lambda image, v: F.permute_channels(image, [int(channel) for channel in v[:3]]),
 }

@@ -17,7 +17,7 @@ from fastload.errors import ConfigError
 from fastload.transforms.config import REGISTRY
 
 # Ours -> what of torchvision's arguments is left out, and why.
-LEFT_OUT = {"Normalize": {"inplace"}}
+LEFT_OUT = {"Normalize": {"inplace"}, "RandomErasing": {"inplace"}}
 # Ours -> defaults that torchvision does not have, or that are others: images have three channels, names are text.
 ADDED_DEFAULTS = {"ToDtype": {"dtype"}, "Grayscale": {"num_output_channels"}, "AutoAugment": {"policy"}}
 
@@ -155,6 +155,14 @@ BAD = [
     (lambda: T.AugMix(alpha=0), "alpha must lie between"),
     (lambda: T.AugMix(all_ops=1), "True or False"),
     (lambda: T.ThreeAugment(-1), "at least 0"),
+    (lambda: T.RandomErasing(scale=(0.5, 1.5)), "between 0 and 1"),
+    (lambda: T.RandomErasing(ratio=(0, 1)), "greater than 0"),
+    (lambda: T.RandomErasing(value="noise"), "a number, three, or 'random'"),
+    (lambda: T.RandomErasing(value=(1, 2)), "a number, three, or 'random'"),
+    (lambda: T.RandomErasing(value=float("nan")), "finite"),
+    (lambda: T.Cutout(0), "between 1 and"),
+    (lambda: T.Cutout(3, "random"), "fill must be"),
+    (lambda: T.Cutout(3, (0, 0, 300)), "from 0 to 255"),
     (lambda: T.RandomApply([]), "at least one"),
     (lambda: T.RandomApply([T.Grayscale()], 2), "between 0 and 1"),
     (lambda: T.RandomApply([v2.Grayscale(3)]), "take fastload.transforms.Grayscale"),
