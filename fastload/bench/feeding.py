@@ -14,7 +14,7 @@ from fastload.batch import Batch
 from fastload.bench import storage
 from fastload.bench.system import device_bytes, memory_bytes, queued_seconds
 from fastload.bench.task import Round, Task
-from fastload.dataset import BetonDataset, Dataset, ImageFolderDataset, open_dataset
+from fastload.dataset import BetonDataset, Dataset, ImageFolderDataset, RemoteShardedDataset, open_dataset
 from fastload.loader import Loader
 from fastload.processors import available_processors
 from fastload.transforms import from_config
@@ -30,7 +30,7 @@ class LoaderContestant:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._dataset: Dataset = open_dataset(task.path)
+        self._dataset: Dataset = open_dataset(task.path, **task.opening)
         self._epoch = 0
 
     def _open(self, threads: int) -> Loader:
@@ -52,6 +52,8 @@ class LoaderContestant:
         """The facts of the data set, and how much of it memory holds."""
         dataset = self._dataset
         ids = storage.sample_ids(dataset)
+        if isinstance(dataset, RemoteShardedDataset):
+            dataset.await_seek_indexes(ids[:20], seconds=10.0)
         return {
             "data": {
                 "path": dataset.path,

@@ -47,7 +47,9 @@ class ModelContestant:
         self._stack = ExitStack()
         self._stack.enter_context(backends(self._recipe, self._place))
         self._stack.enter_context(training_threads(self._place.device, self._recipe.train.num_threads))
-        self._dataset = self._stack.enter_context(open_dataset(data.train, verify=data.verify))
+        self._dataset = self._stack.enter_context(
+            open_dataset(data.train, verify=data.verify, cache_dir=data.cache_dir, cache_bytes=data.cache_bytes)
+        )
         self._steps = 0
         self._rows = self._recipe.train.batch_size
 

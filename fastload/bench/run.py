@@ -23,6 +23,7 @@ from fastload.errors import ConfigError, FastloadError
 from fastload.processors import available_processors
 from fastload.recipe import Recipe, load_recipe
 from fastload.recipe.schema import IMAGENET_MEAN, IMAGENET_STD
+from fastload.remote import is_url, local_path
 from fastload.transforms.config import to_config
 
 # Called with what is being done, how much of it is done, how much there is in all, and a note.
@@ -55,13 +56,16 @@ def run_bench(
     cold: bool = False,
     target: float | None = None,
     progress: OnProgress | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
 ) -> BenchReport:
     """Measures fastload and a DataLoader on a data set, and on a recipe's network where one is given.
 
     Every contestant works in a process of its own, one at a time, in interleaved rounds.
 
     Args:
-        source: Folder of images, data set that ``fastload convert`` wrote, ``.beton`` file, or recipe (``.yaml``).
+        source: Folder of images, data set that ``fastload convert`` wrote or its URL, ``.beton`` file, or recipe
+            (``.yaml``).
         overrides: ``key=value`` each, for a recipe.
         batch_size: Images in a batch; None: 128, or what the recipe says.
         num_workers: Most threads, and workers of the DataLoader; None: one per processor, or what the recipe says.
@@ -70,13 +74,19 @@ def run_bench(
         cold: Drop the pages of the data set's files before each round, so that storage is measured too.
         target: Images per second for which the number of threads is wanted; None: those of the recipe's network.
         progress: Called in this thread as the benchmark goes on.
+        cache_dir, cache_bytes: For a data set behind a URL, as in open_dataset; a recipe says its own.
 
     Raises:
         ConfigError: ``source`` is neither, or an argument does not fit.
         FastloadError: A contestant other than the DataLoader failed.
     """
     begin = time.monotonic()
-    recipe = _recipe(os.fspath(source), overrides, batch_size, transform)
+    source = local_path(source)
+    recipe = _recipe(source, overrides, batch_size, transform)
+    if recipe is not None and cache_dir is not None:
+        raise ConfigError("a recipe says where its cache is: data.cache_dir=...")
+    if cold and is_url(source if recipe is None else recipe.data.train):
+        raise ConfigError("--cold drops pages of files of this machine; leave it out for a data set behind a URL")
     if seconds < 2 or seconds != seconds:
         raise ConfigError(f"--seconds must be at least 2, got {seconds:g}")
     if target is not None and not 0 < target < 1e9:
@@ -86,24 +96,25 @@ def run_bench(
         bench = _Bench(stack, report, seconds=seconds, cold=cold)
         if recipe is None:
             task = Task(
-                path=os.fspath(source),
+                path=source,
                 transforms=to_config(PRESETS[transform or "train224"]),
                 batch_size=batch_size or 128,
                 channels_last=True,
                 cold=cold,
                 loader={},
+                opening={"cache_dir": None if cache_dir is None else os.fspath(cache_dir), "cache_bytes": cache_bytes},
             )
         else:
             task = bench.add_model(recipe, cold=cold)
             num_workers = num_workers or recipe.data.num_workers
         bench.add_loaders(task, num_workers or available_processors())
         bench.measure()
-        return bench.conclude(recipe=None if recipe is None else os.fspath(source), target=target, begin=begin)
+        return bench.conclude(recipe=None if recipe is None else source, target=target, begin=begin)
 
 
 def _recipe(source: str, overrides: Sequence[str], batch_size: int | None, transform: str | None) -> Recipe | None:
     """The recipe at ``source``, or None where it is a data set."""
-    if not os.path.exists(source):
+    if not is_url(source) and not os.path.exists(source):
         raise ConfigError(
             f"there is nothing at {source}: expected a folder of images, a data set that fastload convert wrote, a "
             ".beton file or a recipe (.yaml)"
@@ -160,6 +171,7 @@ class _Bench:
             channels_last=plan["channels_last"],
             cold=cold,
             loader=plan["loader"],
+            opening={"cache_dir": recipe.data.cache_dir, "cache_bytes": recipe.data.cache_bytes},
         )
 
     def add_loaders(self, task: Task, workers: int) -> None:

@@ -18,6 +18,7 @@ class Task:
         channels_last: Memory order of a batch.
         cold: Whether a round reads an image at most once, as its pages were dropped before.
         loader: Further arguments of fastload's Loader.
+        opening: Further arguments of open_dataset.
     """
 
     path: str
@@ -26,6 +27,7 @@ class Task:
     channels_last: bool
     cold: bool
     loader: Mapping[str, Any]
+    opening: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

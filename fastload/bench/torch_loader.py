@@ -30,9 +30,11 @@ class TorchContestant:
     def __init__(self, task: Task) -> None:
         self._task = task
         transform, self._dtype = torchvision_transforms(task.transforms)
-        self._source = open_dataset(task.path)
+        self._source = open_dataset(task.path, **task.opening)
         by_class = isinstance(self._source, ImageFolderDataset) and bool(self._source.classes)
-        self._samples: Any = ImageFolder(task.path, transform) if by_class else StoredImages(self._source, transform)
+        self._samples: Any = (
+            ImageFolder(self._source.path, transform) if by_class else StoredImages(self._source, transform)
+        )
         self._draws = _Draws(len(self._samples))
         self._loader: DataLoader[Any] | None = None
         self._workers = 0

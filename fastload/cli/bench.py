@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
+from fastload.cli.caching import CacheBytes, CacheDir, cache_options
 from fastload.cli.drawing import Bars, print_json, print_tables
 
 
 def command(
     source: Annotated[
-        str, typer.Argument(help="Folder of images, what fastload convert wrote, .beton file, or recipe (.yaml).")
+        str,
+        typer.Argument(
+            help="Folder of images, what fastload convert wrote or its URL, .beton file, or recipe (.yaml)."
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -42,6 +46,8 @@ def command(
     cold: Annotated[
         bool, typer.Option("--cold", help="Drop the files' pages from memory before each round: measures storage too.")
     ] = False,
+    cache_dir: CacheDir = None,
+    cache_bytes: CacheBytes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Measure on this machine: images/s, where the time goes, what limits it, and your own DataLoader beside it.
@@ -63,6 +69,7 @@ def command(
             cold=cold,
             target=target,
             progress=bars.update,
+            **cache_options(cache_dir, cache_bytes),
         )
     if as_json:
         print_json(report.to_json())

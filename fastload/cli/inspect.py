@@ -6,12 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+from fastload.cli.caching import CacheBytes, CacheDir, cache_options
 from fastload.cli.drawing import Bars, print_json, print_tables
 from fastload.errors import ConfigError
 
 
 def command(
-    dataset: Annotated[str, typer.Argument(help="What fastload convert wrote, a folder of images, or a .beton file.")],
+    dataset: Annotated[
+        str, typer.Argument(help="What fastload convert wrote (or its URL), a folder of images, or a .beton file.")
+    ],
     html: Annotated[
         str | None, typer.Option(help="Write a page with everything: one file, without scripts or requests.")
     ] = None,
@@ -25,6 +28,8 @@ def command(
     sample: Annotated[int, typer.Option(min=0, help="Images to read at most, drawn at random; 0 reads all.")] = 2000,
     images: Annotated[int, typer.Option(min=1, max=500, help="Samples on the contact sheet.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Of the random sample.")] = 0,
+    cache_dir: CacheDir = None,
+    cache_bytes: CacheBytes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Show what is in a data set: counts, classes, sizes, coding, duplicates, decode cost, and samples.
@@ -40,6 +45,7 @@ def command(
     from fastload.inspect.run import take_pictures
     from fastload.recipe import load_recipe
 
+    cache = cache_options(cache_dir, cache_bytes)
     loaded = load_recipe(recipe) if recipe is not None else None
     plans = explain_recipe(loaded, dataset, seed=seed) if loaded is not None else ()
     result: dict[str, Any] = {"plans": [chain.to_json() for chain in plans]} if plans else {}
@@ -47,10 +53,10 @@ def command(
         _show(result, plan_tables(plans), as_json)
         return
     with Bars() as progress:
-        found = inspect_dataset(dataset, sample=sample, seed=seed, recipe=loaded, progress=progress.update)
+        found = inspect_dataset(dataset, sample=sample, seed=seed, recipe=loaded, progress=progress.update, **cache)
         if html or png:
             pictures = take_pictures(
-                dataset, count=images, sample=sample, seed=seed, recipe=loaded, progress=progress.update
+                dataset, count=images, sample=sample, seed=seed, recipe=loaded, progress=progress.update, **cache
             )
             if html:
                 write_html(html, found, pictures, plans)

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from fastload.cli.caching import CacheBytes, CacheDir, cache_options
 from fastload.cli.drawing import Bars, facts, print_json, print_tables
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _MOST_ROWS = 20
 
 
 def command(
-    dataset: Annotated[str, typer.Argument(help="A data set, a folder of images or a .beton file.")],
+    dataset: Annotated[str, typer.Argument(help="A data set (or its URL), a folder of images or a .beton file.")],
     repair: Annotated[
         bool,
         typer.Option(
@@ -31,6 +32,8 @@ def command(
         str | None, typer.Option(help="The folder that was converted: --repair takes lost images from it.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
+    cache_dir: CacheDir = None,
+    cache_bytes: CacheBytes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Prove a data set: structure, sizes, every checksum, every image decoded.
@@ -46,6 +49,7 @@ def command(
             repair=repair,
             source=source,
             workers=workers,
+            **cache_options(cache_dir, cache_bytes),
             progress=lambda done, total, found: bars.update(
                 "verifying", done, total, f"{found} findings" if found else ""
             ),

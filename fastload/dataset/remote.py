@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,7 +116,7 @@ class RemoteShardedDataset(ShardedDataset):
             shard_bytes=self._shard_bytes[:-1],
         )
         self._supply = Supply(extents, make_fetcher, packs, connections=connections, ahead_bytes=ahead_bytes)
-        self._seek = RemoteSeekFiles(urls, self._supply, folder, self.shard_sizes(), index.crc32)
+        self._seek: RemoteSeekFiles = RemoteSeekFiles(urls, self._supply, folder, self.shard_sizes(), index.crc32)
 
     def _fetch_manifest(self, fetcher: Fetcher) -> Manifest:
         url = join(self._url, MANIFEST_NAME)
@@ -170,6 +171,13 @@ class RemoteShardedDataset(ShardedDataset):
             "cache with cache_dir or $FASTLOAD_CACHE_DIR",
             path=shown(url),
         )
+
+    def await_seek_indexes(self, ids: NDArray[np.int64], seconds: float) -> None:
+        """Waits until the seek indexes of the shards of these samples are here, or it is known that there are none."""
+        shards = np.unique(self.extents(ids)[0])
+        deadline = time.monotonic() + seconds
+        while not self._seek.settled(shards) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def file_path(self, file_index: int) -> str:
         return shown(join(self._url, self.manifest.shards[file_index].name))

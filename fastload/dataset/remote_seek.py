@@ -56,6 +56,12 @@ class RemoteSeekFiles(SeekFiles):
             call: Callable[[], None] = functools.partial(self._fetch, shard)
             self._supply.errands.send([call])
 
+    def settled(self, shards: NDArray[np.int64]) -> bool:
+        """Whether the files of these shards are open, or known not to exist; asks for those that are not."""
+        for shard in shards[~self._asked[shards]].tolist():
+            self._open(shard)
+        return bool(self._asked[shards].all())
+
     def _fetch(self, shard: int) -> None:
         url, query, rest = self._urls[shard].partition("?")
         try:

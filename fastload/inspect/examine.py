@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.dataset import Dataset
+from fastload.dataset import Dataset, RemoteShardedDataset
 from fastload.engine.cpu.decode import PROVEN
 from fastload.engine.limits import MAX_FILE_BYTES
 from fastload.errors import DataError
@@ -65,7 +65,7 @@ class _Tally:
         self.restarts: Counter[str] = Counter()
         self.images = self.indexed = self.with_restarts = self.index_bytes = 0
 
-    def jpeg(self, header: JpegHeader, complete: bool, index: NDArray[np.uint8]) -> None:
+    def jpeg(self, header: JpegHeader, complete: bool, index: NDArray[np.uint8] | None) -> None:
         self.formats["JPEG"] += 1
         self.processes[_process(header)] += 1
         self.sampling[_sampling(header)] += 1
@@ -79,6 +79,8 @@ class _Tally:
             self.reasons[reason] += 1
             return
         self.decoders["fastload"] += 1
+        if index is None:
+            return
         self.images += 1
         self.with_restarts += header.restart_interval > 0
         self.indexed += index.size > 0
@@ -147,7 +149,8 @@ def _count(dataset: Dataset, number: int, data: NDArray[np.uint8], tally: _Tally
     if name != "JPEG":
         tally.other(name, "pillow")
         return
-    index = dataset.seek_index(number)
+    # Those of a data set behind a URL are not fetched to be counted.
+    index = None if isinstance(dataset, RemoteShardedDataset) else dataset.seek_index(number)
     tally.jpeg(read_header(data), data[-2:].tobytes() == _END_OF_IMAGE, index)
 
 

@@ -48,8 +48,10 @@ def inspect_dataset(
     seed: int = 0,
     recipe: Recipe | None = None,
     progress: Progress = _silent,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
 ) -> Inspection:
-    """Looks at a data set: a folder that fastload convert wrote, a folder of images, or a .beton file.
+    """Looks at a data set: what fastload convert wrote (or its URL), a folder of images, or a .beton file.
 
     Samples, classes and, where the data set has an index, sizes are counted exactly. What takes reading files is found
     on a random sample of the images; nothing is written.
@@ -60,16 +62,19 @@ def inspect_dataset(
         seed: Chooses them.
         recipe: Whose training crops the decode cost is measured for; without one RandomResizedCrop(224).
         progress: Called with the name of a step, what is done of it, and its total.
+        cache_dir, cache_bytes: For a data set behind a URL, as in open_dataset.
 
     Raises:
         DataError: There is no data set, or its index is damaged.
         ConfigError: The recipe's transforms cannot be used.
     """
-    with open_dataset(path) as dataset:
+    with open_dataset(path, cache_dir=cache_dir, cache_bytes=cache_bytes) as dataset:
         if not len(dataset):
             raise DataError("the data set holds no samples", path=dataset.path)
         ids = bounded_sample(len(dataset), sample, seed)
+        expectation = dataset.expect(iter([ids]))
         examined = examine(dataset, ids, lambda done, total: progress("reading", done, total))
+        expectation.close()
         distributions, num_bytes, bytes_exact = _distributions(dataset, examined)
         if isinstance(dataset, ShardedDataset):  # the index has every checksum
             everything = np.arange(len(dataset))
@@ -135,12 +140,14 @@ def take_pictures(
     seed: int = 0,
     recipe: Recipe | None = None,
     progress: Progress = _silent,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
 ) -> Pictures:
     """Draws ``count`` random samples of as many classes as there are, and some of them augmented by ``recipe``.
 
     The others are as for ``inspect_dataset``. Samples that cannot be decoded are left out.
     """
-    with open_dataset(path) as dataset:
+    with open_dataset(path, cache_dir=cache_dir, cache_bytes=cache_bytes) as dataset:
         ids = bounded_sample(len(dataset), sample, seed)
         chosen = spread_over_classes(ids.tolist(), dataset.labels(ids).tolist(), count, seed)
         pictures = []

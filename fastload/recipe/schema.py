@@ -24,7 +24,8 @@ class Data(Section):
     """What is read, and how; or synthetic data, which need no data set."""
 
     train: str
-    """Data set to train on: a folder that `fastload convert` wrote, or a folder of images with a folder per class."""
+    """Data set to train on: a folder that `fastload convert` wrote or its URL, or a folder of images with a folder per
+    class."""
     val: str
     """Data set to evaluate on; its classes must be those of `train`."""
     num_workers: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -44,6 +45,10 @@ class Data(Section):
     """Batches that are prepared ahead of the training loop."""
     verify: Literal["first", "always", "never"] = "first"
     """When the bytes of a sample are checked against the checksum in the index."""
+    cache_dir: str | None = None
+    """Folder that keeps what was fetched from URLs, for this and other processes; null keeps no samples."""
+    cache_bytes: Positive | None = None
+    """What all files in `cache_dir` may take together; null leaves a twentieth of the disk free."""
     synthetic: bool = False
     """Train on random pixels and labels that lie on the device and open neither `train` nor `val`: how fast the network
     can be at all. Such a run's accuracies mean nothing."""

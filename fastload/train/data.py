@@ -14,6 +14,7 @@ from fastload.batch import Batch
 from fastload.dataset import Dataset, open_dataset
 from fastload.loader import Loader
 from fastload.recipe import Recipe
+from fastload.remote import is_url, local_path
 from fastload.train.distributed import World
 from fastload.train.feed import Feed
 from fastload.train.images import eval_transforms, train_transforms
@@ -60,7 +61,14 @@ def open_data(recipe: Recipe, place: World, precision: Precision, stack: ExitSta
     if recipe.data.synthetic:
         return _synthetic_data(recipe, place, precision)
     datasets = [
-        stack.enter_context(open_dataset(Path(path).expanduser(), verify=recipe.data.verify))
+        stack.enter_context(
+            open_dataset(
+                path if is_url(path) else Path(local_path(path)).expanduser(),
+                verify=recipe.data.verify,
+                cache_dir=recipe.data.cache_dir,
+                cache_bytes=recipe.data.cache_bytes,
+            )
+        )
         for path in (recipe.data.train, recipe.data.val)
     ]
     classes, num_classes = check_classes(*datasets, num_classes=recipe.model.num_classes)

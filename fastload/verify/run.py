@@ -6,12 +6,15 @@ import os
 import time
 from collections.abc import Sequence
 
+from fastload.dataset.base import Dataset
 from fastload.dataset.beton import BetonDataset
 from fastload.dataset.manifest import MANIFEST_NAME
 from fastload.dataset.opening import open_dataset
+from fastload.dataset.remote import RemoteShardedDataset
 from fastload.errors import ConfigError, DataError
 from fastload.jpeg.decoder import warm_up_indexer
 from fastload.processors import available_processors
+from fastload.remote import is_url, local_path, shown
 from fastload.verify.plain import PlainCheck
 from fastload.verify.repair import repair_shards
 from fastload.verify.report import Finding, Progress, Repair, ShardReport, VerifyReport
@@ -26,15 +29,18 @@ def verify(
     source: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
 ) -> VerifyReport:
     """Proves that a data set is what it says, sample by sample.
 
     Of shards: dataset.json, index.arrow, sizes and crc32 of the tars, their headers and labels against the index, the
     crc32 and the decoding of every image, its size in pixels, the crc32 of further members, .idx, and the seek indexes
     against the images. Of image folders and .beton files: that every sample can be read and decoded; x.beton.seek, if
-    it is there, has checksums for the JPEGs of such a file. Memory is bounded whatever the sizes of files; nothing is
-    written without ``repair``. A photograph of ImageNet's (113 KB) takes 0.85 ms of processor time (2,000 of them,
-    median of four runs).
+    it is there, has checksums for the JPEGs of such a file. Of shards behind a URL: dataset.json, index.arrow, and of
+    every sample the crc32 of all its members, the decoding of its image and its size in pixels; not what lies between
+    the samples. Memory is bounded whatever the sizes of files; nothing is written without ``repair``. A photograph of
+    ImageNet's (113 KB) takes 0.85 ms of processor time (2,000 of them, median of four runs).
 
     ``repair`` does, for shards, and enters what it did into conversion.jsonl:
 
@@ -49,30 +55,37 @@ def verify(
     A repair that is killed at any moment leaves the data set as it was or repaired, and can be run again.
 
     Args:
-        path: A data set, an image folder or a .beton file.
+        path: A data set or its URL, an image folder or a .beton file.
         repair: Repairs what can be repaired, and then verifies again.
         source: The folder that was converted, for ``repair``.
         workers: Threads; None takes one for each core that this process may use.
         progress: Called in this thread with (done, total) images and the number of findings.
+        cache_dir, cache_bytes: For a data set behind a URL, as in open_dataset.
 
     Raises:
         DataError: There is no data set at ``path``, another process writes to it, or it cannot be written to.
         ConfigError: An argument is wrong, or this storage cannot be repaired.
     """
-    folder = os.fspath(path)
+    remote, folder = is_url(path), os.fspath(path) if is_url(path) else local_path(path)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ConfigError(f"workers must be a whole number of at least 1 or None, not {workers!r}")
     if source is not None and not repair:
         raise ConfigError("source is what a repair takes lost bytes from: give repair (--repair) as well")
     if source is not None and not os.path.isdir(source):
         raise DataError("expected the folder that was converted, but there is none here", path=os.fspath(source))
-    sharded = os.path.lexists(os.path.join(folder, MANIFEST_NAME))
+    if remote and repair:
+        raise ConfigError(f"{shown(folder)} cannot be repaired from here: repair the copy that was uploaded")
+    sharded = not remote and os.path.lexists(os.path.join(folder, MANIFEST_NAME))
     if repair and not sharded:
         open_dataset(folder).close()
         raise ConfigError(f"{folder} has no {MANIFEST_NAME}: what is damaged there only its owner can replace")
     warm_up_indexer()
     threads = workers or available_processors()
-    report = _verify_shards(folder, threads, progress) if sharded else _verify_plain(folder, threads, progress)
+    if sharded:
+        report = _verify_shards(folder, threads, progress)
+    else:
+        with open_dataset(folder, verify="always", cache_dir=cache_dir, cache_bytes=cache_bytes) as dataset:
+            report = _verify_plain(dataset, threads, progress)
     if not repair or report.ok:
         return report
     original = None if source is None else os.fspath(source)
@@ -106,15 +119,16 @@ def _verify_shards(
     return clock.report(folder, "shards", samples, decoded, accounts, everything, repairs)
 
 
-def _verify_plain(folder: str, workers: int, progress: Progress | None) -> VerifyReport:
+def _verify_plain(dataset: Dataset, workers: int, progress: Progress | None) -> VerifyReport:
     clock = _Clock()
     stop = Stop()
-    with open_dataset(folder, verify="always") as dataset:
-        check = PlainCheck(dataset, stop)
-        findings, decoded = _run(check, workers, stop, len(dataset), progress)
-        storage = "beton" if isinstance(dataset, BetonDataset) else "folder"
-        everything = [finding for found in findings for finding in found]
-        return clock.report(folder, storage, len(dataset), decoded, _accounts(check.units, findings), everything)
+    check = PlainCheck(dataset, stop)
+    expectation = dataset.expect(check.order())
+    findings, decoded = _run(check, workers, stop, len(dataset), progress)
+    expectation.close()
+    storage = {BetonDataset: "beton", RemoteShardedDataset: "shards"}.get(type(dataset), "folder")
+    everything = [finding for found in findings for finding in found]
+    return clock.report(dataset.path, storage, len(dataset), decoded, _accounts(check.units, findings), everything)
 
 
 def _run(
