@@ -14,6 +14,7 @@ from fastload.augment.parameters import Draws, Output
 from fastload.augment.program import ProgramBuilder
 from fastload.augment.rng import random_words
 from fastload.augment.values import Values
+from fastload.transforms import Lambda
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Drawing:
         active: bool (n,), samples that the step at hand applies to: all, but within RandomApply and its like.
         sampled: bool (n,), whether a geometric step stands before the step at hand: operations go to ``after`` then.
         values: What pixel values are where the step at hand stands.
+        functions: Of users, in the order of their first use.
         number: Of the random transform at hand, counted in the order in which they are written.
     """
 
@@ -52,6 +54,7 @@ class Drawing:
     output: Output
     boxes: Boxes | None = None
     values: Values = field(default_factory=Values)
+    functions: list[Lambda] = field(default_factory=list)
     number: int = 0
     active: NDArray[np.bool_] = field(init=False)
     sampled: NDArray[np.bool_] = field(init=False)
@@ -101,6 +104,12 @@ class Drawing:
         chosen = self.active if where is None else self.active & where
         self.before.add(code, values, chosen & ~self.sampled)
         self.after.add(code, values, chosen & self.sampled)
+
+    def number_of(self, function: Lambda) -> int:
+        """The number by which Code.LAMBDA names a function."""
+        if function not in self.functions:
+            self.functions.append(function)
+        return self.functions.index(function)
 
     @contextlib.contextmanager
     def only(self, where: NDArray[np.bool_]) -> Iterator[None]:

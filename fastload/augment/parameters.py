@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,18 @@ from fastload.augment.program import Program
 DType = Literal["uint8", "float16", "bfloat16", "float32"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "area"]
+
+
+class Function(Protocol):
+    """A user's own function on an image."""
+
+    def __call__(self, image: NDArray[np.uint8], parameters: NDArray[np.float64], /) -> None:
+        """Changes an image.
+
+        Args:
+            image: uint8 (height, width, 3), C-contiguous.
+            parameters: float64 (VALUES - 1,), what stands behind the number in the operation.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +126,7 @@ class Draws:
         pad: float64 (n, 3), levels of red, green and blue outside the grid; None for black.
         warp: Maps that are not parallel to the axes; None where no sample has one.
         before, after: Operations on pixels; None where no sample has any.
+        functions: What the numbers of Code.LAMBDA mean.
     """
 
     ids: NDArray[np.int64]
@@ -125,6 +138,7 @@ class Draws:
     warp: Warp | None = None
     before: Program | None = None
     after: Program | None = None
+    functions: tuple[Function, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -144,5 +158,6 @@ class Draws:
             window=self.window[rows],
             flip=self.flip[rows],
             pad=None if self.pad is None else self.pad[rows],
+            functions=self.functions,
             **parts,  # type: ignore[arg-type]
         )

@@ -91,7 +91,9 @@ class AugmentPlan:
         drawing.prepare(self.num_random)
         for step in self._steps:
             step.draw(drawing)
-        return dataclasses.replace(drawing.draws(), ids=numbers)
+        return dataclasses.replace(
+            drawing.draws(), ids=numbers, functions=tuple(step.apply for step in drawing.functions)
+        )
 
 
 def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentPlan:

@@ -8,6 +8,7 @@ from typing import Final
 from fastload.augment.color import COLOR
 from fastload.augment.containers import CONTAINERS, held
 from fastload.augment.conversions import CONVERSIONS
+from fastload.augment.custom import CUSTOM
 from fastload.augment.erasing import ERASING
 from fastload.augment.filters import FILTERS
 from fastload.augment.geometry import GEOMETRY
@@ -22,6 +23,7 @@ KINDS: Final[dict[type[Transform], Kind]] = {
     **POLICIES,
     **CONTAINERS,
     **ERASING,
+    **CUSTOM,
     **CONVERSIONS,
 }
 

@@ -380,4 +380,4 @@ class Loader:
 
 def _digest(transforms: tuple[Transform, ...]) -> str:
     """Equal for equal transforms, whatever machine or version of Python."""
-    return hashlib.sha256(json.dumps(to_config(transforms), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(to_config(transforms, functions=True), sort_keys=True).encode()).hexdigest()[:16]

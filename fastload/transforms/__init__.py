@@ -17,6 +17,7 @@ from fastload.transforms.color import (
 )
 from fastload.transforms.config import from_config, to_config
 from fastload.transforms.containers import Compose, Container, RandomApply, RandomChoice, RandomOrder, flatten
+from fastload.transforms.custom import Lambda
 from fastload.transforms.erasing import Cutout, RandomErasing
 from fastload.transforms.filters import JPEG, GaussianBlur, GaussianNoise, RandomAdjustSharpness
 from fastload.transforms.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
@@ -39,6 +40,7 @@ __all__ = [
     "GaussianNoise",
     "Grayscale",
     "Interpolation",
+    "Lambda",
     "MixUp",
     "Normalize",
     "RandAugment",

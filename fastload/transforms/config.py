@@ -13,6 +13,7 @@ from fastload.errors import ConfigError
 from fastload.transforms import color, containers, erasing, filters, geometry, mixing, policies, values
 from fastload.transforms.base import Transform
 from fastload.transforms.containers import Container, flatten
+from fastload.transforms.custom import Lambda
 
 _MODULES: Final = (color, containers, erasing, filters, geometry, mixing, policies, values)
 
@@ -46,20 +47,35 @@ def from_config(config: Sequence[str | Mapping[str, Mapping[str, Any] | None]]) 
     return tuple(flatten(_build_all(config, "transforms")))
 
 
-def to_config(transforms: Iterable[Transform] | Transform | None) -> list[dict[str, dict[str, Any]]]:
-    """The inverse of :func:`from_config`: dicts, lists, strings and numbers only, every argument spelt out."""
-    return [_written(step) for step in flatten(transforms)]
+def to_config(
+    transforms: Iterable[Transform] | Transform | None, *, functions: bool = False
+) -> list[dict[str, dict[str, Any]]]:
+    """The inverse of :func:`from_config`: dicts, lists, strings and numbers only, every argument spelt out.
+
+    Args:
+        transforms: Declarations.
+        functions: Write the name of a Lambda's function in its place, for a look at it: it cannot be read back.
+
+    Raises:
+        ConfigError: There is a Lambda among them, and ``functions`` is not set.
+    """
+    return [_written(step, functions) for step in flatten(transforms)]
 
 
-def _written(step: Transform) -> dict[str, dict[str, Any]]:
+def _written(step: Transform, functions: bool) -> dict[str, dict[str, Any]]:
+    if isinstance(step, Lambda) and not functions:
+        raise ConfigError(f"{step} calls a function, which a recipe cannot hold: pass the transforms to Loader")
     fields = dataclasses.fields(step)  # type: ignore[arg-type]
-    return {type(step).__name__: {field.name: _plain(getattr(step, field.name)) for field in fields}}
+    return {type(step).__name__: {field.name: _plain(getattr(step, field.name), functions) for field in fields}}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, functions: bool) -> Any:
     if isinstance(value, Transform):
-        return _written(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        return _written(value, functions)
+    if callable(value):
+        function = getattr(value, "py_func", value)  # of a numba kernel
+        return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    return [_plain(item, functions) for item in value] if isinstance(value, tuple) else value
 
 
 def _build_all(config: Any, path: str) -> list[Transform]:
@@ -74,6 +90,8 @@ def _build(entry: Any, path: str) -> Transform:
     if not isinstance(entry, Mapping) or len(entry) != 1:
         raise ConfigError(f"{path}: expected one {{name: arguments}}, but got {entry!r}")
     ((name, arguments),) = entry.items()
+    if name == Lambda.__name__:
+        raise ConfigError(f"{path}: a Lambda calls a function, which a recipe cannot hold: pass transforms to Loader")
     cls = REGISTRY.get(name) if isinstance(name, str) else None
     if cls is None:
         raise ConfigError(f"{path}: there is no transform {name!r}{_nearest(name, list(REGISTRY))}")

@@ -77,7 +77,7 @@ EACH = (
 
 def test_every_transform_can_be_written_in_a_recipe():
     config = T.to_config(EACH)
-    concrete = {name for name in T.__all__ if isinstance(getattr(T, name), type)} - {"Transform", "Container"}
+    concrete = {name for name in T.__all__ if isinstance(getattr(T, name), type)} - {"Transform", "Container", "Lambda"}
     assert {name for entry in config for name in entry} | {"Compose"} == concrete == set(REGISTRY)
     assert config[0] == {"Resize": {"size": 256, "interpolation": "bilinear", "max_size": None, "antialias": True}}
     assert T.from_config(json.loads(json.dumps(config))) == EACH
