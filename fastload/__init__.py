@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastload.errors import FastloadError as FastloadError
     from fastload.errors import MissingExtraError as MissingExtraError
     from fastload.loader import Loader as Loader
+    from fastload.loader import Targets as Targets
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ _OWNERS = {
     "DataError": "fastload.errors",
     "FastloadError": "fastload.errors",
     "Loader": "fastload.loader",
+    "Targets": "fastload.loader",
     "MissingExtraError": "fastload.errors",
     "convert": "fastload.convert",
     "open_dataset": "fastload.dataset",

@@ -28,7 +28,7 @@ _STORAGE: dict[DType, tuple[type[np.generic], torch.dtype]] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """One batch; ``images, labels = batch`` unpacks it as a DataLoader's.
+    """One batch; ``images, labels = batch`` unpacks it as a DataLoader's (``images, targets`` where there are targets).
 
     Attributes:
         images: N x 3 x H x W, in channels_last memory unless the Loader was asked for ``memory_format="contiguous"``;
@@ -37,6 +37,9 @@ class Batch:
             weights of the classes; on the Loader's device.
         ids: int64 (N,), numbers of the samples that were delivered (a replacement's own number where one took the
             place of a sample that cannot be read); always on the CPU.
+        targets: What is marked in the images, with a Loader that was asked for it (see fastload.Targets), on its
+            device: a list of dicts, one for each sample, or one dict of padded tensors. ``images, targets = batch``
+            then. None otherwise.
         valid: bool (N,), False for rows that only pad the last batch (``last_batch="pad"``); they hold samples from the
             start of the epoch, which an exact evaluation must not count again; always on the CPU.
     """
@@ -45,9 +48,10 @@ class Batch:
     labels: torch.Tensor
     ids: torch.Tensor
     valid: torch.Tensor
+    targets: Any = None
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter((self.images, self.labels))
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.images, self.labels if self.targets is None else self.targets))
 
     def __len__(self) -> int:
         """Rows of the batch, padding included."""
@@ -59,7 +63,17 @@ class Batch:
             self,
             images=self.images.to(device, non_blocking=non_blocking),
             labels=self.labels.to(device, non_blocking=non_blocking),
+            targets=_moved(self.targets, device, non_blocking),
         )
+
+
+def _moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
+    """Lists and dicts with their tensors on ``device``."""
+    if isinstance(value, dict):
+        return {name: _moved(part, device, non_blocking) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_moved(part, device, non_blocking) for part in value]
+    return value.to(device, non_blocking=non_blocking) if isinstance(value, torch.Tensor) else value
 
 
 def storage_dtype(dtype: DType) -> np.dtype[Any]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,7 @@ from fastload.augment.parameters import Draws, Output
 from fastload.augment.registry import count_random, number_steps, walk
 from fastload.augment.rng import check_stream, streams
 from fastload.augment.steps import Step
+from fastload.augment.targets import TargetRules, split_rules
 from fastload.errors import ConfigError
 from fastload.transforms import (
     Normalize,
@@ -26,7 +28,8 @@ from fastload.transforms import (
     Transform,
     flatten,
 )
-from fastload.transforms.mixing import BatchTransform
+
+_NO_RULES: Final = TargetRules()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +40,13 @@ class AugmentPlan:
         output: Form of every image.
         steps: All on samples, in order.
         mixing: What is done to finished batches.
+        targets: What is said about boxes.
     """
 
     output: Output
     steps: tuple[Transform, ...]
-    mixing: tuple[BatchTransform, ...] = ()
+    mixing: tuple[Transform, ...] = ()
+    targets: TargetRules = _NO_RULES
 
     @functools.cached_property
     def _steps(self) -> tuple[Step, ...]:
@@ -51,6 +56,11 @@ class AugmentPlan:
     def num_random(self) -> int:
         """Random transforms of the chain, those that others hold included."""
         return count_random(self._steps)
+
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether a transform looks at the boxes of the sources: ``draw`` then wants them."""
+        return any(step.kind.boxes for step in walk(self._steps))
 
     def draw(
         self,
@@ -113,6 +123,7 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
     """
     form = Form()
     chain, mixing = split_chain(flatten(transforms))
+    chain, rules = split_rules(chain)
     for step in chain:
         form = form.after(step)
     if form.exact is None:
@@ -128,7 +139,7 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
         interpolation=interpolation,
         antialias=antialias,
     )
-    return AugmentPlan(output=output, steps=tuple(chain), mixing=mixing)
+    return AugmentPlan(output=output, steps=tuple(chain), mixing=mixing, targets=rules)
 
 
 def _why_no_size(steps: list[Transform]) -> str:

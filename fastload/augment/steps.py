@@ -20,12 +20,14 @@ class Kind:
         geometric: Whether it works on the canvas, not on pixels.
         mirrors: Of an operation on pixels: whether it makes the mirror image of a result of the mirror image of an
             image, so that a flip may as well be done first.
+        boxes: Whether it looks at ``Drawing.boxes``.
     """
 
     draw: Callable[..., None]
     random: bool = True
     geometric: bool = False
     mirrors: bool = True
+    boxes: bool = False
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,22 @@ class Dataset(ABC):
     @abstractmethod
     def __getitem__(self, sample_id: int) -> Sample: ...
 
+    def extras(self, sample_id: int) -> Mapping[str, bytes]:
+        """The sample's members beside its image, by extension, as ``Sample.extras``; does not read the image."""
+        return self[sample_id].extras
+
+    def fields(self, sample_id: int) -> Mapping[str, Any]:
+        """What ``extras`` hold, decoded, as ``Sample.fields``; does not read the image.
+
+        Raises:
+            DataError: A member cannot be read or is not what its type says.
+        """
+        try:
+            return decode_fields(self.extras(sample_id), self.schema)
+        except DataError as error:
+            path = error.path or self.location(sample_id)
+            raise DataError(error.reason, path=path, key=self.key(sample_id)) from error
+
     @abstractmethod
     def shard_sizes(self) -> NDArray[np.int64]:
         """Samples in each run of neighbouring storage, in order; the sum is len(self). For reads that stay local."""

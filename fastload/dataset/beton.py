@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -289,6 +290,10 @@ class BetonDataset(Dataset):
         except (ValueError, RecursionError) as error:
             raise DataError(f"its field {name!r} is no JSON: {error}", path=self.path, key=self.key(row)) from error
 
+    def extras(self, sample_id: int) -> Mapping[str, bytes]:
+        row = self._row(sample_id)
+        return {name: self._stored(row, name) for name in self.extra_names}
+
     def __getitem__(self, sample_id: int) -> Sample:
         row = self._row(sample_id)
         return Sample(
@@ -296,7 +301,7 @@ class BetonDataset(Dataset):
             key=self.key(row),
             image=self._stored(row, self._image),
             label=int(self.labels(np.array([row]))[0]),
-            extras={name: self._stored(row, name) for name in self.extra_names},
+            extras=self.extras(row),
             types=self.schema,
         )
 

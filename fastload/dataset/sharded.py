@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import zlib
+from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -266,10 +267,8 @@ class ShardedDataset(Dataset):
         shard = int(self._index.shard[self._row(sample_id)])
         return self.file_path(shard) if 0 <= shard < len(self.manifest.shards) else self.path
 
-    def __getitem__(self, sample_id: int) -> Sample:
+    def extras(self, sample_id: int) -> Mapping[str, bytes]:
         row = self._row(sample_id)
-        image = bytearray(int(self.num_bytes(np.array([row]))[0]))
-        self.read_into(row, np.frombuffer(image, np.uint8))
         extras = {}
         for extension, columns in self._index.extras.items():
             size = int(columns.size[row])
@@ -279,12 +278,18 @@ class ShardedDataset(Dataset):
                 member = bytearray(size)
                 self._read_member(row, columns, memoryview(member))
                 extras[extension] = bytes(member)
+        return extras
+
+    def __getitem__(self, sample_id: int) -> Sample:
+        row = self._row(sample_id)
+        image = bytearray(int(self.num_bytes(np.array([row]))[0]))
+        self.read_into(row, np.frombuffer(image, np.uint8))
         return Sample(
             id=row,
             key=self.key(row),
             image=bytes(image),
             label=int(self.labels(np.array([row]))[0]),
-            extras=extras,
+            extras=self.extras(row),
             types=self.schema,
         )
 

@@ -111,7 +111,7 @@ def _deliver(loader: Loader, state: dict[str, Any], output: Output) -> NDArray[n
     """The sample at a position as grey levels again, height x width x 3; None if it cannot be delivered."""
     loader.load_state_dict(state)
     try:
-        images, _ = next(iter(loader))
+        images = next(iter(loader)).images
     except DataError:
         return None
     values = images[0].permute(1, 2, 0).float().numpy()

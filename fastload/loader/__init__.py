@@ -6,5 +6,6 @@ from fastload.loader.ledger import EpochLedger as EpochLedger
 from fastload.loader.ledger import LoaderStats as LoaderStats
 from fastload.loader.ledger import Skipped as Skipped
 from fastload.loader.loader import Loader as Loader
+from fastload.loader.targets import Targets as Targets
 
-__all__ = ["EpochLedger", "Loader", "LoaderStats", "Skipped"]
+__all__ = ["EpochLedger", "Loader", "LoaderStats", "Skipped", "Targets"]

@@ -60,7 +60,9 @@ class ShownDelivery:
         assert isinstance(slots, Ring)
         assert not isinstance(started.slot, OpenSlot)
         images = as_tensor(slots.lend(started.slot)[: len(started.ids)], self._output.dtype)
-        return _as_batch(images, started, self._output, self._dataset)
+        batch = _as_batch(images, started, self._output, self._dataset)
+        marked = started.targets
+        return batch if marked is None else dataclasses.replace(batch, targets=marked.finish(marked.tensors()))
 
     def close(self) -> None:
         pass
@@ -88,10 +90,12 @@ class DeviceDelivery:
         self._returns = SlotReturns(limit=COPIES_UNDER_WAY)
 
     def start(self, flight: Flight) -> tuple[Flight, Copy]:
-        labels = torch.from_numpy(self._dataset.labels(flight.ids))
+        beside: tuple[torch.Tensor, ...] = (torch.from_numpy(self._dataset.labels(flight.ids)),)
+        if flight.targets is not None:
+            beside += flight.targets.tensors()
         if isinstance(flight.images, OpenSlot):
-            return flight, self._stream.start((labels,))
-        copy = self._stream.start((as_tensor(flight.images, "uint8"), labels))
+            return flight, self._stream.start(beside)
+        copy = self._stream.start((as_tensor(flight.images, "uint8"), *beside))
         self._returns.add(functools.partial(flight.lane.slots.give_back, flight.slot), copy.done)
         self._returns.collect()
         return flight, copy
@@ -99,7 +103,8 @@ class DeviceDelivery:
     def finish(self, started: tuple[Flight, Copy]) -> Batch:
         flight, copy = started
         # In the user's thread and on his stream, which has waited for what was copied and waits here for DALI's images.
-        *levels, labels = self._stream.hand_over(copy)
+        tensors = self._stream.hand_over(copy)
+        levels, (labels, *marked) = ((), tensors) if isinstance(flight.slot, OpenSlot) else (tensors[:1], tensors[1:])
         dtype = torch_dtype(self._output.dtype)
         if isinstance(flight.slot, OpenSlot):
             batch = _as_batch(from_dlpack(flight.slot.images).to(dtype), flight, self._output, self._dataset)
@@ -108,7 +113,8 @@ class DeviceDelivery:
             if dtype != torch.uint8:
                 images = normalise_on_device(batch.images, self._scale, self._bias, dtype)
                 batch = dataclasses.replace(batch, images=images)
-        return dataclasses.replace(batch, labels=labels)
+        targets = None if flight.targets is None else flight.targets.finish(marked)
+        return dataclasses.replace(batch, labels=labels, targets=targets)
 
     def close(self) -> None:
         self._returns.drain()

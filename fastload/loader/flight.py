@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any, Final
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,22 @@ from fastload.errors import DataError
 from fastload.loader.lane import Lane
 from fastload.loader.ledger import Skipped
 from fastload.loader.plan import EpochPlan
+from fastload.loader.target_batch import TargetBatch
+from fastload.loader.targets import TargetRows
 from fastload.stats import Stats
 
 # With on_error="skip" a sample and this many substitutes may fail in a row. Where that happens it is no longer single
 # samples that are damaged: a disk is gone or a path is wrong, and the user must hear of it.
 MAX_SUBSTITUTES: Final = 8
+
+
+Result = TypeVar("Result", covariant=True)
+
+
+class _Pending(Protocol[Result]):
+    """A Pending of an engine, or a Future."""
+
+    def result(self) -> Result: ...
 
 
 class _Planning:
@@ -28,10 +41,13 @@ class _Planning:
         self._plan = plan
         self._index = index
         self.ids: NDArray[np.int64] = np.empty(0, np.int64)
+        self.targets: Future[TargetRows] | None = None
 
     def __call__(self) -> Request:
         request = self._plan.batch(self._index)
         self.ids = request.draws.ids.copy()  # substitutes are entered into it
+        if self._plan.targets is not None:
+            self.targets = self._plan.targets.start(request)
         return request
 
 
@@ -44,6 +60,7 @@ class Flight:
         slot: The whole slot that the engine fills; rows 0 to len(valid) belong to this batch.
         valid: bool (n,), False for padding.
         skipped: Samples that were replaced (padding is not accounted for); known once ``land`` has returned.
+        targets: What is marked in the images, where somebody asked; known then, too.
     """
 
     def __init__(self, index: int, plan: EpochPlan, lane: Lane, *, stats: Stats) -> None:
@@ -51,6 +68,7 @@ class Flight:
         self.lane = lane
         self.slot: NDArray[Any] | OpenSlot = lane.slots.take()
         self.skipped: tuple[Skipped, ...] = ()
+        self.targets: TargetBatch | None = None
         self._waited = 0.0
         share = plan.batches.slice(index)
         self.valid = share.valid
@@ -86,25 +104,30 @@ class Flight:
         Raises:
             DataError: A sample cannot be delivered (or, if ``replace``, neither can MAX_SUBSTITUTES substitutes).
         """
-        if self._pending is None:
-            return
+        rows: list[Mapping[str, Any]] = []
         try:
-            failures = self._wait(self._pending)
-            if failures and not replace:
-                raise _as_error(failures)
-            if failures:
-                self._substitute(failures)
+            if self._pending is not None:
+                failures = self._wait(self._pending)
+                if self._planning.targets is not None:
+                    targets = self._wait(self._planning.targets)
+                    rows, failures = targets.rows, _merged(failures, targets.failures)
+                if failures and not replace:
+                    raise _as_error(failures)
+                if failures:
+                    self._substitute(failures, rows)
+            if self._plan.targets is not None:
+                self.targets = self._plan.targets.assemble(rows)
         finally:
             self._stats.add("wait", self._waited, 1)
 
-    def _wait(self, pending: Pending) -> tuple[Failure, ...]:
+    def _wait(self, pending: _Pending[Result]) -> Result:
         begin = time.perf_counter()
         try:
             return pending.result()
         finally:
             self._waited += time.perf_counter() - begin
 
-    def _substitute(self, originals: tuple[Failure, ...]) -> None:
+    def _substitute(self, originals: tuple[Failure, ...], targets: list[Mapping[str, Any]]) -> None:
         """Tries substitutes for all failed rows together, until each row holds one; rows that hold theirs stay."""
         missing = {failure.row: failure for failure in originals}
         entries: dict[int, Skipped] = {}
@@ -112,8 +135,14 @@ class Flight:
             rows = np.array(sorted(missing), np.int64)
             ids = np.array([self._plan.substitute(missing[row].sample_id, attempt) for row in rows.tolist()], np.int64)
             self.ids[rows] = ids
-            request = functools.partial(self._plan.request, self.index, rows, ids)
-            failed = {failure.row for failure in self._wait(self.lane.engine.submit(request, self.images))}
+            request = self._plan.request(self.index, rows, ids)
+            failures = self._wait(self.lane.engine.submit(functools.partial(_given, request), self.images))
+            if self._plan.targets is not None:
+                found = self._plan.targets.read(request)
+                failures = _merged(failures, found.failures)
+                for row, target in zip(rows.tolist(), found.rows, strict=True):
+                    targets[row] = target
+            failed = {failure.row for failure in failures}
             for row in rows.tolist():
                 if row not in failed:
                     entries[row] = self._as_skipped(missing.pop(row))
@@ -140,6 +169,16 @@ class Flight:
             replacement_key=self._plan.dataset.key(substitute),
             batch=self.index,
         )
+
+
+def _given(request: Request) -> Request:
+    return request
+
+
+def _merged(first: tuple[Failure, ...], second: tuple[Failure, ...]) -> tuple[Failure, ...]:
+    """One failure for each row, ordered by row."""
+    by_row = {failure.row: failure for failure in (*second, *first)}
+    return tuple(by_row[row] for row in sorted(by_row))
 
 
 def _as_error(failures: tuple[Failure, ...]) -> DataError:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from fastload.augment import AugmentPlan, MemoryFormat, compile_plan
+from fastload.augment.targets import TargetRules
 from fastload.dataset import Dataset, Verify, open_dataset
 from fastload.device import resolve_device
 from fastload.errors import ConfigError, DataError, FastloadError
@@ -34,6 +35,7 @@ from fastload.loader.options import (
 )
 from fastload.loader.plan import EpochPlan
 from fastload.loader.position import Position, Sequence, from_state, to_state
+from fastload.loader.targets import TargetReader, Targets, as_targets
 from fastload.order import BatchPlan, GlobalOrder, LastBatch, OrderMode
 from fastload.stats import Stats
 from fastload.transforms import Transform, flatten
@@ -82,6 +84,9 @@ class Loader:
             torchrun's local processes. Results do not depend on it.
         on_error: What becomes of a sample that cannot be delivered: "raise" raises DataError in ``next``; "skip" puts
             another sample in its place, chosen by (seed, epoch, sample), counts it and lists it in ``stats``.
+        targets: What is marked in the images (boxes, keypoints, masks), as ``batch.targets``: "list" is one dict for
+            each sample, "padded" one dict of tensors; a fastload.Targets says more. It follows the pixels, and
+            ``images, targets = batch``. Field names are those of the data set; "masks" are those of single objects.
         rank: This process among world_size; both None: torch.distributed's, if it is initialised, else torchrun's RANK
             and WORLD_SIZE, else 0 of 1.
         world_size: Number of processes that share each global batch of batch_size x world_size.
@@ -118,6 +123,7 @@ class Loader:
         seed: int = 0,
         num_workers: int | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        targets: Targets | Literal["list", "padded"] | None = None,
         rank: int | None = None,
         world_size: int | None = None,
         prefetch: int = 2,
@@ -145,6 +151,7 @@ class Loader:
         self.device = resolve_device(device)
         self._shuffle = shuffle
         self._on_error = on_error
+        self._targets = as_targets(targets)
         self._memory_format = memory_format_name(memory_format)
         self._reuse_buffers = reuse_buffers
         self.set_transforms(transforms)
@@ -171,9 +178,11 @@ class Loader:
         self._batches = BatchPlan(
             num_samples, self.batch_size, rank=self.rank, world_size=self.world_size, last_batch=last_batch
         )
+        self._stats = Stats()
+        self._keeper = Keeper()
+        self._target_reader()
         self._mixer: Mixer | None = None
         self._ready_mixer()
-        self._stats = Stats()
         self._ledger: Ledger | None = None
         self._next_epoch = 0
         self._position = Position(epoch=0, batch=0, transforms="")
@@ -181,7 +190,6 @@ class Loader:
         self._unread: Position | None = None  # where the last iterator began, until it hands over a batch
         self._iteration: weakref.ref[EpochIterator] | None = None
         self._closed = False
-        self._keeper = Keeper()
         weakref.finalize(self, self._keeper.close_from_anywhere)
 
     @property
@@ -250,6 +258,7 @@ class Loader:
             batches=self._batches,
             augment=self._augment,
             mixer=self._ready_mixer(),
+            targets=self._target_reader(),
         )
         self._ready_machinery(plan)
         iteration = EpochIterator(
@@ -354,6 +363,18 @@ class Loader:
             self._mixer = Mixer(steps, self.dataset)
         return self._mixer if steps else None
 
+    def _target_reader(self) -> TargetReader | None:
+        """What reads the targets of the next epoch."""
+        plan = self._augment
+        if self._targets is None:
+            if plan.targets != TargetRules():
+                raise ConfigError(f"{plan.targets} is about targets: give the Loader targets='list' or 'padded', too")
+            return None
+        if plan.mixing:
+            raise ConfigError("MixUp and CutMix mix labels of images, not boxes or masks: leave them or targets out")
+        executor = self._keeper.executor(min(4, self.num_workers))
+        return TargetReader(self.dataset, plan.output, plan.targets, self._targets, executor)
+
     def _ready_machinery(self, plan: EpochPlan) -> None:
         """Keeps what the last epoch was read with if it still serves, else builds another."""
         rows = self.batch_size if self._batches.last_batch == "pad" else min(self.batch_size, self._order.num_samples)
@@ -361,7 +382,7 @@ class Loader:
         kept = self._keeper.machinery
         if kept is not None and kept.usable and kept.output == output:
             return
-        self._keeper.close()
+        self._keeper.close_machinery()
         build = functools.partial(
             build_machinery,
             self.dataset,

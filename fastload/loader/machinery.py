@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from fastload.augment import Output
@@ -74,6 +75,20 @@ class Keeper:
 
     def __init__(self) -> None:
         self.machinery: Machinery | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    def executor(self, workers: int) -> ThreadPoolExecutor:
+        """Threads for what is read beside the images; they exist from the first work on."""
+        if self._executor is None or self._process != os.getpid():
+            self._executor = ThreadPoolExecutor(workers, thread_name_prefix="fastload-targets")
+            self._process = os.getpid()
+        return self._executor
+
+    def _end_executor(self, *, wait: bool) -> None:
+        executor, self._executor = self._executor, None
+        if executor is not None and self._process == os.getpid():
+            executor.shutdown(wait=wait, cancel_futures=True)
 
     @property
     def in_use(self) -> Machinery:
@@ -82,7 +97,14 @@ class Keeper:
         return self.machinery
 
     def close(self) -> None:
-        """Ends the machinery, if there is one."""
+        """Ends the machinery, if there is one, and all threads."""
+        try:
+            self.close_machinery()
+        finally:
+            self._end_executor(wait=True)
+
+    def close_machinery(self) -> None:
+        """Ends the machinery, if there is one, to make room for another."""
         machinery, self.machinery = self.machinery, None
         if machinery is not None:
             machinery.close()
@@ -92,3 +114,4 @@ class Keeper:
         machinery, self.machinery = self.machinery, None
         if machinery is not None:
             machinery.close_from_anywhere()
+        self._end_executor(wait=False)

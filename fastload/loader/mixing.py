@@ -15,7 +15,7 @@ from fastload.batch import Batch
 from fastload.dataset import Dataset
 from fastload.dataset.labels import highest_label
 from fastload.errors import ConfigError
-from fastload.transforms.mixing import BatchTransform
+from fastload.transforms import Transform
 
 
 class Mixer:
@@ -30,7 +30,7 @@ class Mixer:
         DataError: A sample has no label.
     """
 
-    def __init__(self, steps: Sequence[BatchTransform], dataset: Dataset) -> None:
+    def __init__(self, steps: Sequence[Transform], dataset: Dataset) -> None:
         self.steps = tuple(steps)
         highest = highest_label(dataset, "MixUp and CutMix need")
         declared = declared_classes(steps)

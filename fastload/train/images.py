@@ -10,7 +10,7 @@ from typing import Any
 from fastload.errors import ConfigError
 from fastload.transforms import Container, Transform, from_config
 from fastload.transforms.config import REGISTRY
-from fastload.transforms.mixing import BatchTransform
+from fastload.transforms.mixing import on_batches
 
 Entry = str | dict[str, dict[str, Any] | None]
 
@@ -83,7 +83,7 @@ def _build(
     ]
     try:
         steps = from_config(entries)
-        places = [place for place, step in enumerate(steps) if isinstance(step, BatchTransform)]
+        places = [place for place, step in enumerate(steps) if on_batches(step)]
         end = places[0] if places else len(steps)
         if path != "transforms.train" and places:
             raise ConfigError(f"transforms[{end}]: {steps[end]} is for training only: leave it out")

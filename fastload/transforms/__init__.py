@@ -23,6 +23,7 @@ from fastload.transforms.filters import JPEG, GaussianBlur, GaussianNoise, Rando
 from fastload.transforms.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
 from fastload.transforms.mixing import CutMix, MixUp
 from fastload.transforms.policies import AugMix, AutoAugment, RandAugment, ThreeAugment, TrivialAugmentWide
+from fastload.transforms.targets import ClampBoundingBoxes, ConvertBoundingBoxFormat, SanitizeBoundingBoxes
 from fastload.transforms.values import DType, Normalize, ToDtype
 
 __all__ = [
@@ -30,9 +31,11 @@ __all__ = [
     "AugMix",
     "AutoAugment",
     "CenterCrop",
+    "ClampBoundingBoxes",
     "ColorJitter",
     "Compose",
     "Container",
+    "ConvertBoundingBoxFormat",
     "CutMix",
     "Cutout",
     "DType",
@@ -60,6 +63,7 @@ __all__ = [
     "RandomResizedCrop",
     "RandomSolarize",
     "Resize",
+    "SanitizeBoundingBoxes",
     "ThreeAugment",
     "ToDtype",
     "Transform",

@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import Any, Final
 
 from fastload.errors import ConfigError
-from fastload.transforms import color, containers, erasing, filters, geometry, mixing, policies, values
+from fastload.transforms import color, containers, erasing, filters, geometry, mixing, policies, targets, values
 from fastload.transforms.base import Transform
 from fastload.transforms.containers import Container, flatten
 from fastload.transforms.custom import Lambda
 
-_MODULES: Final = (color, containers, erasing, filters, geometry, mixing, policies, values)
+_MODULES: Final = (color, containers, erasing, filters, geometry, mixing, policies, targets, values)
 
 
 def _declared(module: ModuleType) -> list[type[Transform]]:

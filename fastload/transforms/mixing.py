@@ -6,10 +6,18 @@ from dataclasses import dataclass
 
 from fastload.errors import ConfigError
 from fastload.transforms.base import Transform, check_flag, check_number, is_integer
+from fastload.transforms.containers import Container
 
 
 class BatchTransform(Transform):
     """A step on finished batches, in place of single images."""
+
+
+def on_batches(step: Transform) -> bool:
+    """Whether a step mixes finished batches: MixUp, CutMix, and containers that hold nothing else."""
+    if isinstance(step, Container):
+        return all(on_batches(inner) for inner in step.transforms)
+    return isinstance(step, BatchTransform)
 
 
 @dataclass(frozen=True, init=False)

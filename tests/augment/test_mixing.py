@@ -83,3 +83,30 @@ def test_repeats_are_drawn_anew_and_the_first_as_without():
     assert first.box.tolist() == plain.box.tolist()
     assert not (first.box == second.box).all(axis=1).any()
     assert second.ids.tolist() == ids.tolist()
+
+
+def test_containers_decide_for_the_whole_batch():
+    choice = [T.RandomChoice([T.MixUp(alpha=0.2), T.Compose([T.CutMix(), T.MixUp()])], p=[0.25, 0.75])]
+    drawn = [draw_mixes(choice, key(number, ids=[1, 2, 3])) for number in range(2_000)]
+    assert {len(mixes) for mixes in drawn} == {1, 2}
+    share = np.mean([len(mixes) == 1 for mixes in drawn])
+    assert abs(share - 0.25) < 4.5 * math.sqrt(0.25 * 0.75 / 2_000)
+    assert [mix.boxes is None for mix in next(mixes for mixes in drawn if len(mixes) == 2)] == [False, True]
+    applied = [len(draw_mixes([T.RandomApply([T.MixUp()], p=0.1)], key(number))) for number in range(2_000)]
+    assert abs(np.mean(applied) - 0.1) < 4.5 * math.sqrt(0.1 * 0.9 / 2_000)
+    orders = {
+        tuple(mix.boxes is None for mix in draw_mixes([T.RandomOrder([T.MixUp(), T.CutMix()])], key(number)))
+        for number in range(50)
+    }
+    assert orders == {(True, False), (False, True)}
+    # What a container holds is numbered whether it is drawn or not: what follows stays as it is.
+    others = T.RandomChoice([T.CutMix(), T.Compose([T.CutMix(), T.CutMix()])])
+    for number in range(20):
+        later, alone = (draw_mixes([*chain, T.MixUp()], key(number))[-1].own for chain in (choice, [others]))
+        assert later == alone
+    plan = compile_plan([*CHAIN, *choice])
+    assert plan.mixing == tuple(choice)
+    with pytest.raises(ConfigError, match="put it behind"):
+        compile_plan([*CHAIN, T.RandomChoice([T.CutMix(), T.RandomHorizontalFlip()])])
+    with pytest.raises(ConfigError, match="ToDtype"):
+        compile_plan([CHAIN[0], *choice])

@@ -72,6 +72,9 @@ EACH = (
     T.Normalize([0.5], [0.25]),
     T.MixUp(),
     T.CutMix(num_classes=10),
+    T.ClampBoundingBoxes(),
+    T.ConvertBoundingBoxFormat("XYWH"),
+    T.SanitizeBoundingBoxes(),
 )
 
 

@@ -17,7 +17,12 @@ from fastload.errors import ConfigError
 from fastload.transforms.config import REGISTRY
 
 # Ours -> what of torchvision's arguments is left out, and why.
-LEFT_OUT = {"Normalize": {"inplace"}, "RandomErasing": {"inplace"}}
+LEFT_OUT = {
+    "Normalize": {"inplace"},
+    "RandomErasing": {"inplace"},
+    "ClampBoundingBoxes": {"clamping_mode"},  # is about rotated boxes
+    "SanitizeBoundingBoxes": {"labels_getter"},  # all that belongs to a box goes with it
+}
 # Ours -> defaults that torchvision does not have, or that are others: images have three channels, names are text.
 ADDED_DEFAULTS = {"ToDtype": {"dtype"}, "Grayscale": {"num_output_channels"}, "AutoAugment": {"policy"}}
 
