@@ -19,7 +19,7 @@ def command(
             "columns path and label (.csv, .tsv, .jsonl), WebDataset shards ('train-{000..099}.tar', '*.tar', or "
             "their folder), Parquet files ('train-*.parquet'), COCO's annotations/instances_val2017.json, VOC2012 or "
             "one of its ImageSets/Main/train.txt, folder with images/ and masks/, data set of fastload, or x.beton. "
-            "Several become one."
+            "Several become one. URLs too, of tars, Parquet files, lists, data sets and folders."
         ),
     ],
     dst: Annotated[

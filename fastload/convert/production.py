@@ -21,7 +21,8 @@ from fastload.convert.pipeline import in_order
 from fastload.convert.plan import Plan, make_plan
 from fastload.convert.transcode import MOST_PIXELS, Transcoded, transcode
 from fastload.convert.workspace import Workspace
-from fastload.errors import DataError
+from fastload.errors import DataError, FastloadError
+from fastload.remote.fetch import Unreachable
 from fastload.sources import Item, Source
 
 Progress = Callable[[int, int, int], None]
@@ -196,6 +197,8 @@ class Production:
                 seek_index=self._seek_index,
             )
             item = replace(item, extras=fit_members(item, self._source.fields, image))
+        except Unreachable as error:  # not this image's fault, nor the next one's
+            raise FastloadError(f"{error}; run the conversion again, it continues where it stopped") from error
         except DataError as error:
             return _Done(position=position, item=None, image=None, reason=error.reason)
         return _Done(position=position, item=item, image=image, reason="")

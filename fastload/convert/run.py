@@ -25,6 +25,7 @@ from fastload.errors import ConfigError, DataError
 from fastload.jpeg.decoder import warm_up_indexer
 from fastload.jpeg.recode.tiles import warm_up_recoder
 from fastload.processors import available_processors
+from fastload.remote import is_url, local_path
 from fastload.sources import Paths, Source, given_paths, open_source
 
 _SHARD_SIZE: Final = "256MiB"
@@ -77,7 +78,8 @@ def convert(
             TableSource), WebDataset shards (.tar; TarSource), Parquet files (ParquetSource), a JSON file of COCO's
             (CocoSource), a folder of Pascal VOC or a list in its ImageSets (VocSource), a folder with images/ and
             masks/ (MaskPairSource), a data set of fastload or a .beton file (DatasetSource). Patterns (``*.tar``,
-            ``{000..099}``) are expanded; several, in a sequence, become one (MergedSource).
+            ``{000..099}``) are expanded; several, in a sequence, become one (MergedSource). Of tars, Parquet files,
+            lists, data sets and folders of images also URLs.
         dst: The folder to write; new, empty, or holding this conversion unfinished or finished. Or a file, x.beton.
         shard_size: Source bytes in one shard ("256MiB", "1GB", a number of bytes).
         workers: Threads that decode; None takes one for each core that this process may use.
@@ -262,6 +264,9 @@ def _finished(workspace: Workspace, conversion: dict[str, Any]) -> Manifest | No
 
 
 def _refuse_overlap(source: str, destination: str) -> None:
+    if is_url(source):
+        return
+    source = local_path(source)
     inner, outer = os.path.realpath(destination), os.path.realpath(source)
     if inner == outer or inner.startswith(outer.rstrip(os.sep) + os.sep):
         raise ConfigError(f"the destination {destination} lies inside the source {source}; choose a folder outside it")

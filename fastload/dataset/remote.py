@@ -30,7 +30,7 @@ from fastload.remote import Patience, join, shown
 from fastload.remote.cache import CacheFolder
 from fastload.remote.download import download
 from fastload.remote.errands import Errands
-from fastload.remote.fetch import Fetcher
+from fastload.remote.fetch import Fetcher, Unreachable
 from fastload.remote.packs import Packs
 
 # Random images of 110 KB from 50 ms away come at 640 a second.
@@ -247,6 +247,8 @@ class RemoteShardedDataset(ShardedDataset):
                 file_size=file.size,
                 given_up=lambda: self._closed,
             )
+        except Unreachable:
+            raise
         except DataError as error:
             raise DataError(error.reason, path=self.location(row), key=self.key(row)) from error
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastload.dataset.seek import SeekFiles, seek_path
 from fastload.dataset.supply import Supply
 from fastload.errors import DataError
+from fastload.remote import without_query
 from fastload.remote.blocks import write_at
 from fastload.remote.cache import CacheFolder
 
@@ -41,7 +42,7 @@ class RemoteSeekFiles(SeekFiles):
         shard_sizes: NDArray[np.int64],
         crc32: NDArray[np.uint32],
     ) -> None:
-        names = [os.path.basename(seek_path(url.partition("?")[0])) for url in urls]
+        names = [os.path.basename(seek_path(without_query(url))) for url in urls]
         super().__init__([str(folder.folder / name) for name in names], shard_sizes, crc32)
         self._urls = urls
         self._supply = supply
@@ -63,9 +64,10 @@ class RemoteSeekFiles(SeekFiles):
         return bool(self._asked[shards].all())
 
     def _fetch(self, shard: int) -> None:
-        url, query, rest = self._urls[shard].partition("?")
+        whole = self._urls[shard]
+        url = without_query(whole)
         try:
-            data = self._supply.fetcher.read_file(f"{seek_path(url)}{query}{rest}", at_most=_MOST_BYTES)
+            data = self._supply.fetcher.read_file(seek_path(url) + whole[len(url) :], at_most=_MOST_BYTES)
             name = os.path.basename(self._paths[shard])
             if self._folder.store(name, len(data), lambda descriptor: write_at(descriptor, data, 0)) is not None:
                 return

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from fastload.remote.origin import Patience
-from fastload.remote.urls import is_url, join, local_path, shown
+from fastload.remote.urls import is_url, join, local_path, shown, without_query
 
-__all__ = ["Patience", "is_url", "join", "local_path", "shown"]
+__all__ = ["Patience", "is_url", "join", "local_path", "shown", "without_query"]

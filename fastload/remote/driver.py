@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -21,18 +22,33 @@ class DriverOrigin:
         self._options = {"timeout": 3 * patience.timeout} if isinstance(self._fs, AsyncFileSystem) else {}
 
     def open(self, url: str, start: int, stop: int | None) -> DriverBody:
+        return DriverBody(self._call(url, self._fs.cat_file, start=start or None, end=stop, **self._options))
+
+    def size(self, url: str) -> int:
+        size = self._call(url, self._fs.info).get("size")
+        if size is None:
+            raise Refused("its size is not known", path=shown(url))
+        return int(size)
+
+    def list(self, url: str) -> dict[str, int]:
+        found = self._call(url, self._fs.find, detail=True)
+        root = str(self._fs._strip_protocol(url)).rstrip("/") + "/"
+        return {
+            path[len(root) :]: int(entry.get("size") or 0) for path, entry in found.items() if path.startswith(root)
+        }
+
+    def _call(self, url: str, method: Callable[..., Any], **options: Any) -> Any:
         path = self._fs._strip_protocol(url)
         if not isinstance(path, str):
             raise Refused("expected one file", path=shown(url))
         try:
-            data = self._fs.cat_file(path, start=start or None, end=stop, **self._options)
+            return method(path, **options)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise Refused("there is no such file: check the URL", path=shown(url)) from error
         except PermissionError as error:
             raise Refused(f"it may not be read ({error}); check your credentials", path=shown(url)) from error
         except Exception as error:  # a driver raises whatever the library below it does
             raise Broken(f"{type(error).__name__}: {str(error)[:200]}") from error
-        return DriverBody(data)
 
     def close(self) -> None:
         """Drivers keep their connections for the whole process."""

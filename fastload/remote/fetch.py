@@ -125,6 +125,14 @@ class Fetcher:
 
         return self._persist(attempt, url, "the file", lambda: False)
 
+    def size(self, url: str) -> int:
+        """Bytes of a file; raises as ``read_range``."""
+        return self._persist(lambda: self._origin.size(url), url, "the size of the file", lambda: False)
+
+    def list(self, url: str) -> dict[str, int]:
+        """Names below a folder, "/" between them, and their bytes; raises as ``read_range``."""
+        return self._persist(lambda: self._origin.list(url), url, "the folder", lambda: False)
+
     def read_checked(
         self,
         url: str,

@@ -64,6 +64,15 @@ class HttpOrigin:
             url = urljoin(url, target)
         raise Broken(f"the server sent us from one address to the next {_MOST_REDIRECTS} times")
 
+    def size(self, url: str) -> int:
+        with self.open(url, 0, 1) as body:
+            if body.total is None:
+                raise Broken("the server does not say how long the file is")
+            return body.total
+
+    def list(self, url: str) -> dict[str, int]:
+        raise Refused("a web server cannot list a folder: name its files (shard-{000..099}.tar)", path=shown(url))
+
     def _ask(
         self, parts: SplitResult, start: int, stop: int | None, *, with_user: bool
     ) -> tuple[http.client.HTTPResponse, Connection]:
@@ -153,6 +162,8 @@ class HttpOrigin:
         elif status == 200:  # the whole file, whatever was asked for
             body.total = response.length
             body.skip(start)
+        elif status == 416 and start == 0 and response.getheader("Content-Range", "").strip() == "bytes */0":
+            body.total = 0
         elif status == 416:
             raise Broken(f"the file has no bytes {start:,} to {'its end' if stop is None else f'{stop:,}'}, as it says")
         elif status >= 500 or status in _TRANSIENT:

@@ -49,11 +49,7 @@ class Body(Protocol):
 
 
 class Origin(Protocol):
-    """Something that answers requests; safe to use from several threads at once.
-
-    Attributes:
-        per_request: Whether a request for a range costs a read from the beginning of its file.
-    """
+    """Something that answers requests; safe to use from several threads at once."""
 
     def open(self, url: str, start: int, stop: int | None) -> Body:
         """Asks for bytes ``start`` to ``stop`` (None for the end) of a file; the first that is read is ``start``.
@@ -61,6 +57,18 @@ class Origin(Protocol):
         Raises:
             Refused: There is no such file, or it may not be read.
             Broken: Anything else; OSError and http.client.HTTPException mean the same, here and while reading.
+        """
+        ...
+
+    def size(self, url: str) -> int:
+        """Bytes of a file; raises as ``open`` does."""
+        ...
+
+    def list(self, url: str) -> dict[str, int]:
+        """Names of all files below a folder, "/" between them, with their bytes.
+
+        Raises:
+            Refused: There is no such folder, or nobody can list it.
         """
         ...
 

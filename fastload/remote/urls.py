@@ -39,12 +39,15 @@ def join(url: str, name: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/{quote(name)}", parts.query, ""))
 
 
+def without_query(url: str) -> str:
+    """The URL up to its question mark, which of http(s) alone begins a query."""
+    return url.partition("?")[0] if scheme_of(url) in ("http", "https") else url
+
+
 def shown(url: str) -> str:
     """A URL for messages and reports: without user, password and query."""
     if not is_url(url):
         return url
     head, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
-    if scheme_of(url) in ("http", "https"):
-        path = path.partition("?")[0]
-    return f"{head}://{host.rpartition('@')[2]}{slash}{path}"
+    return without_query(f"{head}://{host.rpartition('@')[2]}{slash}{path}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastload.dataset.listing import list_images
 from fastload.dataset.reading import read_file
 from fastload.sources.base import Item, Source
+from fastload.sources.places import size_of
 
 
 class ImageFolderSource(Source):
@@ -48,11 +49,3 @@ class ImageFolderSource(Source):
 
     def _path(self, number: int) -> str:
         return os.path.join(self.path, self._listing.names[number])
-
-
-def size_of(path: str) -> int:
-    """Size of a file in bytes; 0 where it cannot be told."""
-    try:
-        return os.stat(path).st_size
-    except OSError:  # read says what is wrong with it
-        return 0

@@ -12,6 +12,8 @@ from typing import Final
 import braceexpand
 
 from fastload.errors import ConfigError, DataError
+from fastload.remote import is_url, local_path, shown
+from fastload.sources.places import Places, is_pattern
 
 _MOST_FILES: Final = 1_000_000
 
@@ -21,13 +23,18 @@ def expand(text: str, suffix: str) -> list[str]:
 
     Args:
         text: A folder (its files that end in ``suffix``, sorted), a file, a pattern as WebDataset has it
-            (``shards-{000000..000009}.tar``) or as a shell has it (``shards-*.tar``, sorted).
+            (``shards-{000000..000009}.tar``) or as a shell has it (``shards-*.tar``, sorted). URLs are taken too; what
+            lies there is not looked at, unless it has to be listed.
         suffix: Which files of a folder are meant: ".tar". Empty for the folder itself.
 
     Raises:
         DataError: A file is missing, or there is none.
         ConfigError: The braces cannot be expanded, or mean more than a million files.
     """
+    if is_url(text):
+        urls = _braces(text) if "{" in text else [text]
+        return [url for name in urls for url in (_matching(name) if is_pattern(name) else [name])]
+    text = local_path(text)
     if suffix and os.path.isdir(text):
         return _found(sorted(glob.glob(os.path.join(glob.escape(text), f"*{suffix}"))), text, suffix)
     if os.path.exists(text):
@@ -35,6 +42,10 @@ def expand(text: str, suffix: str) -> list[str]:
     if "{" in text:
         return [path for name in _braces(text) for path in _one(name, suffix)]
     return _one(text, suffix)
+
+
+def _matching(pattern: str) -> list[str]:
+    return _found(Places().matching(pattern), shown(pattern), "")
 
 
 def _braces(text: str) -> Iterable[str]:

@@ -9,6 +9,8 @@ from typing import Any, Final
 from fastload.dataset.listing import SPLITS
 from fastload.dataset.manifest import MANIFEST_NAME
 from fastload.errors import ConfigError, DataError
+from fastload.remote import is_url, join, shown
+from fastload.remote.origin import Refused
 from fastload.sources.base import Source
 from fastload.sources.coco import CocoSource
 from fastload.sources.image_folder import ImageFolderSource
@@ -17,6 +19,8 @@ from fastload.sources.locate import expand
 from fastload.sources.mask_pairs import MaskPairSource, is_pair_folder
 from fastload.sources.merged import MergedSource
 from fastload.sources.parquet import ParquetSource
+from fastload.sources.places import Places, ending
+from fastload.sources.remote_folder import RemoteFolderSource
 from fastload.sources.stored import DatasetSource
 from fastload.sources.table import DELIMITERS, JSON_LINES, TableSource
 from fastload.sources.tar_shards import TarSource
@@ -25,6 +29,7 @@ from fastload.sources.voc import VocSource, find_voc
 _FOLDER: Final = "folder"
 _STORED: Final = "stored"
 _VOC: Final = "voc"
+_REMOTE_FOLDER: Final = "remote folder"
 _COCO: Final = ".json"
 _TABLES: Final = (*DELIMITERS, *JSON_LINES)
 # Files of which neighbours are one source.
@@ -58,7 +63,8 @@ def open_source(
 
     Args:
         paths: A folder, a file or a pattern (``shards-{0000..0099}.tar``, ``*.csv``), or several of these, which
-            become one source in their order; neighbouring tars are one, and neighbouring Parquet files.
+            become one source in their order; neighbouring tars are one, and neighbouring Parquet files. URLs of tars,
+            Parquet files, lists, data sets and folders of images are taken too.
         image, label: Column, member or field with the image and with the label, where a source has a choice.
         images: The folder of images, for a file of COCO's.
         masks: Whether to make masks as well, of COCO's polygons or Pascal VOC's SegmentationClass.
@@ -91,6 +97,8 @@ def given_paths(paths: Paths) -> list[str]:
 
 def _kind(path: str) -> tuple[str, list[str]]:
     """What lies at a path, and the files that this means."""
+    if is_url(path):
+        return _kind_behind(path), [path]
     if os.path.isdir(path):
         if os.path.lexists(os.path.join(path, MANIFEST_NAME)):
             return _STORED, [path]
@@ -113,6 +121,24 @@ def _kind(path: str) -> tuple[str, list[str]]:
         "them",
         path=path,
     )
+
+
+def _kind_behind(url: str) -> str:
+    """What lies at a URL, as far as its ending tells: a folder is a data set, or has images that can be listed."""
+    suffix = ending(url)
+    if suffix in (*_SHARDED, *_TABLES):
+        return suffix
+    if suffix in (".beton", _COCO):
+        raise DataError(
+            "expected tars, Parquet files, lists of files (.csv, .tsv, .jsonl), a data set or a folder of images "
+            f"behind a URL; fetch a file {suffix} first",
+            path=shown(url),
+        )
+    try:
+        Places().size(join(url, MANIFEST_NAME))
+    except Refused:
+        return _REMOTE_FOLDER
+    return _STORED
 
 
 def _refuse_splits(folder: str, paths: list[str]) -> list[str]:
@@ -141,12 +167,15 @@ def _open(kind: str, paths: list[str], given: Mapping[str, Any]) -> Source:
         return _SHARDED[kind](paths, **_take(given, path, "image", "label"))
     if kind in _TABLES:
         return TableSource(path, **_take(given, path, "image", "label"))
+    if kind == _REMOTE_FOLDER:
+        _take(given, path)
+        return RemoteFolderSource(path)
     if kind == _COCO:
         return CocoSource(path, **_take(given, path, "images", "masks"))
     if kind == _VOC:
         return VocSource(path, **_take(given, path, "masks"))
     if kind == _STORED:
-        return DatasetSource(path, **_take(given, path, *(() if os.path.isdir(path) else ("image", "label"))))
+        return DatasetSource(path, **_take(given, path, *(("image", "label") if os.path.isfile(path) else ())))
     folder = _take(given, path, "mask_folder").get("mask_folder")
     if folder is not None or is_pair_folder(path):
         return MaskPairSource(path, folder)

@@ -14,12 +14,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fastload.dataset.listing import PackedNames, printable
-from fastload.dataset.reading import LARGEST_FILE, open_regular
+from fastload.dataset.reading import LARGEST_FILE
 from fastload.errors import ConfigError, DataError
+from fastload.remote import shown
 from fastload.sources.base import Item, Source
 from fastload.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, LabelColumn, choose_column, member_endings
-from fastload.sources.image_folder import size_of
 from fastload.sources.parquet_rows import RowGroup, RowReader, damage_told, describe, open_parquet
+from fastload.sources.places import Places, basename
 
 _MOST_ROW_BYTES: Final = 1 << 30
 
@@ -47,11 +48,13 @@ class ParquetSource(Source):
     in_order = True
 
     def __init__(self, paths: Sequence[str], *, image: str | None = None, label: str | None = None) -> None:
-        self.path = os.path.dirname(paths[0])
+        self.path = os.path.dirname(shown(paths[0]))
+        self._places = Places()
         for path in paths:  # Arrow would wait for a pipe
-            os.close(open_regular(path)[0])
+            with self._places.opened(path):
+                pass
         self._paths = list(paths)
-        first = open_parquet(paths[0])
+        first = open_parquet(paths[0], self._places)
         with damage_told(paths[0], "its columns cannot be read"):
             self._schema = first.schema_arrow
         self._features = _features(self._schema)
@@ -70,7 +73,7 @@ class ParquetSource(Source):
         self._file_firsts: list[int] = []
         self._names: PackedNames | None = None
         self._number_labels(self._read_tables())
-        self._rows_of = RowReader(self._groups, self._leaves)
+        self._rows_of = RowReader(self._groups, self._leaves, self._places)
 
     def _choose_image(self, wanted: str | None) -> str:
         names: list[str] = [field.name for field in self._schema if _holds_bytes(field.type)]
@@ -133,7 +136,7 @@ class ParquetSource(Source):
         for path in self._paths:
             self._file_firsts.append(first)
             with damage_told(path, "its columns cannot be read"):
-                file = open_parquet(path)
+                file = open_parquet(path, self._places)
                 self._compare(path, file.schema_arrow)
                 first = self._list_groups(path, file.metadata, first)
                 if not wanted:
@@ -229,7 +232,7 @@ class ParquetSource(Source):
         return Item(image=image, extras=extras)
 
     def digest(self) -> str:
-        sizes = ",".join(str(size_of(path)) for path in self._paths)  # what lies in other columns has a part in it
+        sizes = ",".join(map(str, self._places.sizes(self._paths)))  # what lies in other columns has a part in it
         return hashlib.sha256(f"{super().digest()} {sizes}".encode()).hexdigest()
 
     def _bytes_of(self, scalar: Any) -> bytes | None:
@@ -244,7 +247,7 @@ class ParquetSource(Source):
 
     def _place(self, row: int) -> str:
         file = int(np.searchsorted(self._file_firsts, row, side="right")) - 1
-        name = f"{os.path.basename(self._paths[file])}/{row - self._file_firsts[file]}"
+        name = f"{basename(self._paths[file])}/{row - self._file_firsts[file]}"
         return f"{name}/{self._names[row]}" if self._names is not None and self._names[row] else name
 
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastload.errors import DataError, FastloadError
+from fastload.remote import is_url
+from fastload.sources.places import Places
 
 _BLOCK_BYTES: Final = 8 << 20
 _MOST_BLOCK_ROWS: Final = 256
@@ -39,7 +41,7 @@ class RowGroup:
     row_bytes: int
 
 
-def open_parquet(path: str) -> pq.ParquetFile:
+def open_parquet(path: str, places: Places) -> pq.ParquetFile:
     """A Parquet file of which nothing but the footer has been read.
 
     Raises:
@@ -47,7 +49,8 @@ def open_parquet(path: str) -> pq.ParquetFile:
     """
     with damage_told(path, "the file is no Parquet file that can be read"):
         # Buffered: a column of a row group is read in pieces, not whole.
-        return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        file = places.reader(path) if is_url(path) else path
+        return pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 
 @contextlib.contextmanager
@@ -67,9 +70,11 @@ class RowReader:
     Args:
         groups: All row groups, in the order of their rows.
         columns: Names of what is read.
+        places: Opens the files.
     """
 
-    def __init__(self, groups: Sequence[RowGroup], columns: Sequence[str]) -> None:
+    def __init__(self, groups: Sequence[RowGroup], columns: Sequence[str], places: Places) -> None:
+        self._places = places
         self._groups = list(groups)
         self._firsts = np.array([group.first for group in groups], np.int64)
         self._columns = list(columns)
@@ -116,6 +121,8 @@ class RowReader:
                 if number < self._next:
                     self._current = which
                     return first, batch
+        except FastloadError:  # of what is behind a URL
+            raise
         except (pa.ArrowException, OSError, ValueError, LookupError) as error:
             reason = f"row group {group.number} is damaged: {describe(error)}"
         found = self._next - group.first
@@ -126,7 +133,7 @@ class RowReader:
     def _begin(self, which: int) -> None:
         group = self._groups[which]
         if self._file is None or self._file[0] != group.path:
-            self._file = (group.path, open_parquet(group.path))
+            self._file = (group.path, open_parquet(group.path, self._places))
         rows = max(1, min(_MOST_BLOCK_ROWS, _BLOCK_BYTES // max(1, group.row_bytes)))
         self._batches = self._file[1].iter_batches(
             batch_size=rows, row_groups=[group.number], columns=self._columns, use_threads=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from fastload.dataset.base import Dataset
 from fastload.dataset.beton import BetonDataset
 from fastload.dataset.fields import MEMBER_TYPES
+from fastload.dataset.remote import RemoteShardedDataset
 from fastload.dataset.sharded import ShardedDataset
 from fastload.errors import DataError
+from fastload.remote import is_url
 from fastload.sources.base import Item, Source
 from fastload.sources.columns import member_endings
 
 _MOST_CLASSES = 1_000_000
+_PIECE = 2048
 
 
 class DatasetSource(Source):
@@ -26,7 +30,7 @@ class DatasetSource(Source):
     stores raw arrives as pixels (a PPM file) and is encoded anew in shards.
 
     Args:
-        path: A folder with dataset.json, or a .beton file.
+        path: A folder with dataset.json or its URL, or a .beton file.
         image, label: Fields of a .beton file (see BetonDataset); ``label="none"`` takes no labels.
 
     Raises:
@@ -37,7 +41,13 @@ class DatasetSource(Source):
     def __init__(self, path: str | os.PathLike[str], *, image: str | None = None, label: str | None = None) -> None:
         self.path = os.fspath(path)
         self._dataset: Dataset
-        if os.path.isdir(self.path):
+        if is_url(self.path):
+            self.kind = "data set"
+            self._dataset = RemoteShardedDataset(self.path, verify="always")
+            self._expectation = self._dataset.expect(_in_order(len(self._dataset)))
+            self.path = self._dataset.path
+            extras = list(self._dataset.manifest.extras)
+        elif os.path.isdir(self.path):
             self.kind = "data set"
             self._dataset = ShardedDataset(self.path, verify="always")
             extras = list(self._dataset.manifest.extras)
@@ -90,3 +100,8 @@ class DatasetSource(Source):
 
     def digest(self) -> str:
         return hashlib.sha256(f"{super().digest()} {self._dataset.fingerprint}".encode()).hexdigest()
+
+
+def _in_order(count: int) -> Iterator[NDArray[np.int64]]:
+    for begin in range(0, count, _PIECE):
+        yield np.arange(begin, min(begin + _PIECE, count))

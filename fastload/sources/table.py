@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.dataset.listing import PackedNames, printable
-from fastload.dataset.reading import open_regular, read_file
 from fastload.errors import DataError
 from fastload.sources.base import Item, Source
 from fastload.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, LabelColumn, PackedBytes, choose_column
-from fastload.sources.image_folder import size_of
+from fastload.sources.places import FILES_AHEAD, Places, beside, ending
 
 DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 JSON_LINES: Final = (".jsonl", ".ndjson")
@@ -50,7 +49,7 @@ class TableSource(Source):
     they are empty), others texts.
 
     Args:
-        path: The table.
+        path: The table, or its URL; it may name URLs.
         image: Name of the column with the paths; None looks for the usual ones.
         label: Name of the column with the labels; None looks for the usual ones, "none" takes none.
 
@@ -63,7 +62,7 @@ class TableSource(Source):
 
     def __init__(self, path: str | os.PathLike[str], *, image: str | None = None, label: str | None = None) -> None:
         self.path = os.fspath(path)
-        self._folder = os.path.dirname(self.path)
+        self._places = Places()
         self._choice = (image, label)
         self._header: list[str] = []
         self._numeric: list[bool] = []
@@ -71,7 +70,7 @@ class TableSource(Source):
         labels = LabelColumn(self.path)
         self._further = PackedBytes()
         self.rejected = []
-        suffix = os.path.splitext(self.path)[1].lower()
+        suffix = ending(self.path)
         rows = self._from_json() if suffix in JSON_LINES else self._from_csv(DELIMITERS[suffix])
         for row in rows:
             reason = row.reason or _unusable(row.path)
@@ -90,7 +89,8 @@ class TableSource(Source):
         if self.extras:
             kinds = ["number" if numeric else "text" for numeric in self._numeric]
             self.fields = dict(zip(self._header, kinds, strict=True)) | {"json": "json"}
-        sizes = np.fromiter((size_of(self._path(number)) for number in range(len(names))), np.int64, len(names))
+        paths = [self._path(number) for number in range(len(names))]
+        sizes = np.fromiter(self._places.sizes(paths), np.int64, len(names))
         self._num_bytes = sizes + further
 
     def __len__(self) -> int:
@@ -106,7 +106,8 @@ class TableSource(Source):
         return self._names[number]
 
     def read(self, number: int) -> Item:
-        image = read_file(self._path(number))
+        following = range(number + 1, min(number + FILES_AHEAD, len(self)))
+        image = self._places.read(self._path(number), map(self._path, following))
         further = self._further[number]
         return Item(image=image, extras={"json": self._object(further)} if further else {})
 
@@ -115,7 +116,7 @@ class TableSource(Source):
         return hashlib.sha256(f"{super().digest()} {further.hexdigest()}".encode()).hexdigest()
 
     def _path(self, number: int) -> str:
-        return os.path.join(self._folder, self._names[number])
+        return beside(self.path, self._names[number])
 
     def _object(self, further: bytes) -> bytes:
         if not self._header:  # JSON lines hold objects already
@@ -128,8 +129,7 @@ class TableSource(Source):
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Number and text of each line."""
-        descriptor, _ = open_regular(self.path)
-        with io.FileIO(descriptor) as raw, io.BufferedReader(raw, 1 << 20) as file:
+        with self._places.reader(self.path) as raw, io.BufferedReader(raw, 1 << 20) as file:
             number = 0
             while line := file.readline(_LONGEST_LINE + 1):
                 number += 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final, cast
 
-from fastload.dataset.reading import open_regular, read_range
 from fastload.errors import DataError
+from fastload.sources.places import Opened, Places, read_at
 
 _COMPRESSED: Final = {
     b"\x1f\x8b": "gzip",
@@ -58,7 +59,8 @@ class TarScan:
     silence (a damaged header in the middle, bytes behind the end) is found here.
 
     Args:
-        path: The tar file.
+        path: The tar file, or its URL.
+        places: Opens it.
 
     Attributes:
         damage: Set when the iteration has ended: why members may be missing, empty if none are. A file that ends
@@ -70,13 +72,16 @@ class TarScan:
 
     damage: str
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, places: Places | None = None) -> None:
         self.path = path
         self.damage = ""
+        self._places = places or Places()
 
     def __iter__(self) -> Iterator[Member]:
-        descriptor, size = open_regular(self.path)
-        with _Headers(descriptor) as file:
+        with self._places.reader(self.path) as raw:
+            file = _Headers(raw)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             head = file.read(10)
             file.seek(0)
             for magic, name in _COMPRESSED.items():
@@ -91,7 +96,7 @@ class TarScan:
     def _members(self, file: _Headers, size: int) -> Iterator[Member]:
         end = 0
         try:
-            with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as tar:
+            with tarfile.open(fileobj=cast(BinaryIO, file), mode="r:", errors="surrogateescape") as tar:
                 while (info := tar.next()) is not None:
                     tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                     if tar.offset <= end or info.offset_data < end or info.size < 0:
@@ -101,19 +106,25 @@ class TarScan:
                     if not info.isdir():
                         yield Member(info.name, info.offset_data, info.size, _problem(info, size))
                 self.damage = _damage_behind(file, tar.offset, size)
+        except DataError:  # of what is behind a URL
+            raise
         except OSError as error:
             raise DataError(f"the tar cannot be read: {error.strerror}", path=self.path) from error
         except Exception as error:  # tarfile raises whatever a damaged header makes it raise
             self.damage = f"the tar is damaged or cut off behind byte {end:,} ({error}); what follows is lost"
 
 
-class _Headers(io.FileIO):
+class _Headers:
     """A file for tarfile, which believes the sizes of headers that it reads whole (long names, PAX records)."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self.seek, self.tell = raw.seek, raw.tell
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= _LARGEST_READ:
             raise ValueError(f"a header of {size} bytes")
-        return super().read(size) or b""
+        return self._raw.read(size) or b""
 
 
 def _problem(info: tarfile.TarInfo, size: int) -> str:
@@ -141,7 +152,7 @@ def _damage_behind(file: _Headers, offset: int, size: int) -> str:
     return ""
 
 
-def read_member(descriptor: int, member: Member, largest: int) -> bytes:
+def read_member(file: Opened, member: Member, largest: int) -> bytes:
     """The bytes of a member.
 
     Raises:
@@ -150,14 +161,14 @@ def read_member(descriptor: int, member: Member, largest: int) -> bytes:
     if member.size > largest:
         raise DataError(f"its member {member.shown} has {member.size:,} bytes, more than {largest:,}")
     buffer = bytearray(member.size)
-    fill_from(descriptor, memoryview(buffer), member, 0)
+    fill_from(file, memoryview(buffer), member, 0)
     return bytes(buffer)
 
 
-def fill_from(descriptor: int, view: memoryview, member: Member, begin: int) -> None:
+def fill_from(file: Opened, view: memoryview, member: Member, begin: int) -> None:
     """Fills ``view`` with the bytes of a member from its byte ``begin`` on; DataError if they are not all there."""
     try:
-        done = read_range(descriptor, view, member.offset + begin)
+        done = read_at(file, view, member.offset + begin)
     except OSError as error:
         raise DataError(f"its member {member.shown} cannot be read: {error.strerror}") from error
     if done != len(view):

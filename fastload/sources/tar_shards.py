@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.dataset.listing import PackedNames
-from fastload.dataset.reading import LARGEST_FILE, open_regular
+from fastload.dataset.reading import LARGEST_FILE
 from fastload.errors import DataError
+from fastload.remote import shown
 from fastload.sources.base import Item, Source
 from fastload.sources.columns import member_endings
+from fastload.sources.places import Opened, Places, basename
 from fastload.sources.tar_members import Member, TarScan, read_member
 from fastload.sources.tar_samples import LARGEST_LABEL_MEMBER, Choice, Group, check_extras, group_members
 
@@ -38,8 +40,9 @@ class TarSource(Source):
     kind = "tar shards"
 
     def __init__(self, paths: Sequence[str], *, image: str | None = None, label: str | None = None) -> None:
-        self.path = os.path.dirname(paths[0])  # names of entries begin with the names of their tars
+        self.path = os.path.dirname(shown(paths[0]))  # names of entries begin with the names of their tars
         self._paths = list(paths)
+        self._files = Places()
         self._choice = Choice(image=image, label=label)
         self._rejected: list[tuple[str, str]] = []
         self.rejected = self._rejected
@@ -60,24 +63,21 @@ class TarSource(Source):
         self.extras = tuple(self._endings.values())
 
     def _scan(self, path: str) -> None:
-        shard = os.path.basename(path)
-        scan = TarScan(path)
-        descriptor, _ = open_regular(path)
-        try:
+        shard = basename(path)
+        scan = TarScan(path, self._files)
+        with self._files.opened(path) as file:
             for group in group_members(scan):
                 if isinstance(group, Member):  # no sample has it: neither does WebDataset read it
                     continue
                 try:
-                    self._enter(descriptor, group)
+                    self._enter(file, group)
                 except DataError as error:
                     self._rejected.append((f"{shard}/{group.key}", error.reason))
-        finally:
-            os.close(descriptor)
         check_extras(sorted(self._places.keys() - {""}), path)
         if scan.damage:
             self._rejected.append((shard, scan.damage))
 
-    def _enter(self, descriptor: int, group: Group) -> None:
+    def _enter(self, file: Opened, group: Group) -> None:
         if group.problem:
             raise DataError(group.problem)
         choice = self._choice
@@ -88,7 +88,7 @@ class TarSource(Source):
             if member.size > LARGEST_FILE:
                 raise DataError(f"its member .{name} has {member.size:,} bytes, more than {LARGEST_FILE:,}")
         found = group.members.get(choice.label_suffix)
-        label = choice.read_label(None if found is None else read_member(descriptor, found, LARGEST_LABEL_MEMBER))
+        label = choice.read_label(None if found is None else read_member(file, found, LARGEST_LABEL_MEMBER))
         for name, member in group.members.items():
             if name == suffix or name not in choice.hidden:
                 place = self._places.setdefault("" if name == suffix else name, array("q"))
@@ -109,26 +109,22 @@ class TarSource(Source):
         return total
 
     def name(self, number: int) -> str:
-        return f"{os.path.basename(self._path(number))}/{self._names[number]}"
+        return f"{basename(self._path(number))}/{self._names[number]}"
 
     def read(self, number: int) -> Item:
-        path = self._path(number)
-        descriptor, _ = open_regular(path)
-        try:
-            image = b""
-            extras = {}
+        image = b""
+        extras = {}
+        with self._files.opened(self._path(number)) as file:
             for ending, column in self._columns.items():
                 row = int(np.searchsorted(column[:, 0], number))
                 if row == len(column) or column[row, 0] != number:
                     continue
                 member = Member(f".{ending}", int(column[row, 1]), int(column[row, 2]), "")
-                data = read_member(descriptor, member, LARGEST_FILE)
+                data = read_member(file, member, LARGEST_FILE)
                 if ending:
                     extras[self._endings[ending]] = data
                 else:
                     image = data
-        finally:
-            os.close(descriptor)
         return Item(image=image, extras=extras)
 
     def _path(self, number: int) -> str:
