@@ -62,7 +62,7 @@ def form_after(container: Container, form: Form) -> Form:
 def _after_any_order(container: RandomOrder, form: Form) -> Form:
     in_turn = functools.reduce(lambda known, step: known.after(step), container.transforms, form)
     if len(container.transforms) > _MAX_ORDERED:
-        if (in_turn.exact, in_turn.least, in_turn.sampling) == (form.exact, form.least, form.sampling):
+        if (in_turn.sizes, in_turn.sampling) == (form.sizes, form.sampling):
             return in_turn
         raise ConfigError(
             f"a RandomOrder of {len(container.transforms)} transforms must leave sizes as they are: put what changes "

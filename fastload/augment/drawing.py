@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastload.augment.canvas import Canvas
-from fastload.augment.parameters import Draws, Output
+from fastload.augment.parameters import Draws, Marks, Output
 from fastload.augment.program import ProgramBuilder
 from fastload.augment.rng import random_words
 from fastload.augment.values import Values
@@ -45,6 +45,7 @@ class Drawing:
         values: What pixel values are where the step at hand stands.
         functions: Of users, in the order of their first use.
         number: Of the random transform at hand, counted in the order in which they are written.
+        removed: bool (m,), boxes that a crop has left out; None where no step says so.
     """
 
     ids: NDArray[np.int64]
@@ -56,6 +57,7 @@ class Drawing:
     values: Values = field(default_factory=Values)
     functions: list[Lambda] = field(default_factory=list)
     number: int = 0
+    removed: NDArray[np.bool_] | None = None
     active: NDArray[np.bool_] = field(init=False)
     sampled: NDArray[np.bool_] = field(init=False)
     before: ProgramBuilder = field(init=False)
@@ -123,4 +125,7 @@ class Drawing:
 
     def draws(self) -> Draws:
         """All that was drawn, in the form that engines take."""
-        return self.canvas.draws(self.ids, before=self.before.build(), after=self.after.build())
+        removed = None
+        if self.boxes is not None and self.removed is not None:
+            removed = Marks(start=self.boxes.start, flags=self.removed)
+        return self.canvas.draws(self.ids, before=self.before.build(), after=self.after.build(), removed=removed)

@@ -82,17 +82,20 @@ class Warp:
     Attributes:
         matrix: float64 (n, k, 3, 3), from the output to image j.
         size: int32 (n, k, 2), height and width of image j; of image 0 the window's.
-        fill: float64 (n, k, 3), levels of red, green and blue.
+        fill: float64 (n, k, 3), levels of red, green and blue; of image 0 perhaps -1 (see above).
         active: bool (n,), False where a sample has no map at all: its window is the output.
-        interpolation: "nearest", or "bilinear", of which at the edges of image 0 ``mask * (mixed - fill) + fill`` is
-            left, as in torchvision: ``mixed`` is the weighted sum of the neighbours that there are, ``mask`` of 1.
+        bilinear: bool (n,), or nearest. At the edges of image 0 ``mask * (mixed - fill) + fill`` is left of bilinear,
+            as in torchvision: ``mixed`` is the weighted sum of the neighbours that there are, ``mask`` that of 1.
+
+    Where ``fill[i, 0]`` is below 0, image 0 is not an image of any step but that part of one which is seen, resampled
+    as small as the maps need: it has no edges, its outermost pixels repeat beyond it.
     """
 
     matrix: NDArray[np.float64]
     size: NDArray[np.int32]
     fill: NDArray[np.float64]
     active: NDArray[np.bool_]
-    interpolation: Literal["nearest", "bilinear"]
+    bilinear: NDArray[np.bool_]
 
     def rows(self, rows: slice) -> Warp:
         """The maps of some of the samples; views, not copies."""
@@ -101,8 +104,27 @@ class Warp:
             size=self.size[rows],
             fill=self.fill[rows],
             active=self.active[rows],
-            interpolation=self.interpolation,
+            bilinear=self.bilinear[rows],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """Flags of the bounding boxes of n samples, in the order of :class:`fastload.augment.drawing.Boxes`.
+
+    Attributes:
+        start: int64 (n + 1,): those of sample i are ``start[i]`` to ``start[i + 1]``.
+        flags: bool (m,).
+    """
+
+    start: NDArray[np.int64]
+    flags: NDArray[np.bool_]
+
+    def rows(self, rows: slice) -> Marks:
+        """Those of some of the samples (a slice without a step)."""
+        first, last, _ = rows.indices(len(self.start) - 1)
+        begin, end = int(self.start[first]), int(self.start[last])
+        return Marks(start=self.start[first : last + 1] - begin, flags=self.flags[begin:end])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +135,9 @@ class Draws:
     touches, and the box within them is resampled onto a grid of ``grid`` pixels, as Pillow's
     ``cut.resize((grid_w, grid_h), resample, box=...)`` does it (Pillow's filter reaches beyond its box, torchvision
     crops first: taps never leave the cut). ``window`` is the part of that grid that is put out, and what of the window
-    lies outside the grid is ``pad`` (black where it is None). ``flip`` mirrors the window left to right. ``warp`` maps
-    it onto the output. ``after`` works on that. Then comes the store: scale, bias and rounding to the output's type.
+    lies outside the grid is ``pad`` (black where it is None). ``flip`` mirrors the window left to right, and
+    ``flip_vertical`` top to bottom. ``warp`` maps it onto the output. ``after`` works on that. Then comes the store:
+    scale, bias and rounding to the output's type.
 
     Attributes:
         ids: int64 (n,), sample numbers.
@@ -123,10 +146,12 @@ class Draws:
         window: int32 (n, 4), top, left, height, width in grid pixels; height and width equal the output's, but for
             samples with a map.
         flip: bool (n,).
+        flip_vertical: bool (n,); None where no sample is mirrored top to bottom.
         pad: float64 (n, 3), levels of red, green and blue outside the grid; None for black.
         warp: Maps that are not parallel to the axes; None where no sample has one.
         before, after: Operations on pixels; None where no sample has any.
         functions: What the numbers of Code.LAMBDA mean.
+        removed: Bounding boxes that a RandomIoUCrop has left out: they become empty. None where there was none.
     """
 
     ids: NDArray[np.int64]
@@ -134,11 +159,13 @@ class Draws:
     grid: NDArray[np.int32]
     window: NDArray[np.int32]
     flip: NDArray[np.bool_]
+    flip_vertical: NDArray[np.bool_] | None = None
     pad: NDArray[np.float64] | None = None
     warp: Warp | None = None
     before: Program | None = None
     after: Program | None = None
     functions: tuple[Function, ...] = ()
+    removed: Marks | None = None
 
     @property
     def plain(self) -> bool:
@@ -147,17 +174,18 @@ class Draws:
 
     def rows(self, rows: slice) -> Draws:
         """The draws of some of the samples (a slice without a step); views, not copies, of all but a few words."""
-        parts = {
-            name: None if part is None else part.rows(rows)
-            for name, part in (("warp", self.warp), ("before", self.before), ("after", self.after))
-        }
+        parts = {name: None if part is None else part.rows(rows) for name, part in self._parts().items()}
         return Draws(
             ids=self.ids[rows],
             box=self.box[rows],
             grid=self.grid[rows],
             window=self.window[rows],
             flip=self.flip[rows],
+            flip_vertical=None if self.flip_vertical is None else self.flip_vertical[rows],
             pad=None if self.pad is None else self.pad[rows],
             functions=self.functions,
             **parts,  # type: ignore[arg-type]
         )
+
+    def _parts(self) -> dict[str, Warp | Program | Marks | None]:
+        return {"warp": self.warp, "before": self.before, "after": self.after, "removed": self.removed}

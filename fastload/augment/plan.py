@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastload.augment.canvas import Canvas
 from fastload.augment.drawing import Boxes, Drawing
 from fastload.augment.form import Form
+from fastload.augment.known_sizes import KnownSizes, sizes_after
 from fastload.augment.mixing import check_mixing, split_chain
 from fastload.augment.parameters import Draws, Output
 from fastload.augment.registry import count_random, number_steps, walk
@@ -30,6 +31,9 @@ from fastload.transforms import (
 )
 
 _NO_RULES: Final = TargetRules()
+
+_ALIKE: Final = KnownSizes((256, 256), (256, 256))
+_ADVICE: Final = "add Resize((224, 224)), RandomCrop(224, pad_if_needed=True) or CenterCrop(224) after it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +130,13 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
     chain, rules = split_rules(chain)
     for step in chain:
         form = form.after(step)
-    if form.exact is None:
+    if form.sizes.exact is None:
         raise ConfigError(f"images of a batch must have one size, but {_why_no_size(chain)}")
     check_mixing(mixing, form.values.dtype)
     interpolation, antialias = form.sampling or ("bilinear", True)
     output = Output(
-        height=form.exact[0],
-        width=form.exact[1],
+        height=form.sizes.exact[0],
+        width=form.sizes.exact[1],
         dtype=form.values.dtype,
         scale=form.values.scale,
         bias=form.values.bias,
@@ -148,7 +152,11 @@ def _why_no_size(steps: list[Transform]) -> str:
         return "there is no transform that sets it: add RandomResizedCrop(224), or Resize(256) and CenterCrop(224)"
     for step in reversed(number_steps(steps)):
         if step.held and any(inner.kind.geometric for inner in walk(step.held)):
-            return f"sizes may differ after {step.transform}: add Resize((224, 224)) or CenterCrop(224) after it"
+            return f"sizes may differ after {step.transform}: {_ADVICE}"
+        if isinstance(step.transform, Resize):
+            break
+        if step.kind.geometric and sizes_after(step.transform, _ALIKE).exact is None:
+            return f"sizes may differ after {step.transform}: {_ADVICE}"
     resizes = [step for step in steps if isinstance(step, Resize)]
     if not resizes:
         return f"{steps[-1]} leaves sizes as they are: add RandomResizedCrop(224), or Resize(256) and CenterCrop(224)"

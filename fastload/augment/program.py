@@ -93,13 +93,18 @@ class Program:
 
 
 class ProgramBuilder:
-    """Collects operations for n samples, step by step."""
+    """Collects operations for n samples, step by step.
+
+    Attributes:
+        touched: bool (n,), samples that have any.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._samples: list[NDArray[np.int64]] = []
         self._codes: list[NDArray[np.int64]] = []
         self._values: list[NDArray[np.float64]] = []
+        self.touched = np.zeros(count, np.bool_)
 
     def add(self, code: ArrayLike, values: ArrayLike, where: NDArray[np.bool_]) -> None:
         """Appends one operation to the programs of the samples where ``where`` is set.
@@ -118,6 +123,32 @@ class ProgramBuilder:
         self._samples.append(chosen)
         self._codes.append(np.broadcast_to(np.asarray(code, np.int64), (self._count,))[chosen])
         self._values.append(rows)
+        self.touched[chosen] = True
+
+    def mirror(self, where: NDArray[np.bool_], lengths: NDArray[np.int64], axis: int) -> None:
+        """Makes of the operations on some images those on their mirror images, which come out mirrored.
+
+        What is drawn for each pixel stays: its mirror image is as likely. Rectangles that are overwritten stay where
+        they are: no flip may follow them.
+
+        Args:
+            where: bool (n,), samples.
+            lengths: int64 (n,), heights or widths of the images.
+            axis: 0 for top to bottom, 1 for left to right.
+        """
+        for samples, codes, values in zip(self._samples, self._codes, self._values, strict=True):
+            chosen = where[samples]
+            length = lengths[samples].astype(np.float64)
+            placed = chosen & (codes == Code.FRAME)
+            values[placed, axis] = (length - values[:, axis] - values[:, axis + 2])[placed]
+            mapped = chosen & (codes == Code.WARP)
+            if mapped.any():
+                matrix, row = values[mapped, 4:13].reshape(-1, 3, 3), 1 - axis
+                # Mirrored before and after: F M F, where F takes x to length - x.
+                matrix[:, row] = length[mapped, None] * matrix[:, 2] - matrix[:, row]
+                matrix[:, :, 2] += length[mapped, None] * matrix[:, :, row]
+                matrix[:, :, row] *= -1.0
+                values[mapped, 4:13] = matrix.reshape(-1, 9)
 
     def build(self) -> Program | None:
         """The programs; None where no sample has any operation."""

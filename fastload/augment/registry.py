@@ -12,12 +12,16 @@ from fastload.augment.custom import CUSTOM
 from fastload.augment.erasing import ERASING
 from fastload.augment.filters import FILTERS
 from fastload.augment.geometry import GEOMETRY
+from fastload.augment.padding import PADDING
 from fastload.augment.policies import POLICIES
 from fastload.augment.steps import Kind, Step
+from fastload.augment.warps import WARPS
 from fastload.transforms import Transform
 
 KINDS: Final[dict[type[Transform], Kind]] = {
     **GEOMETRY,
+    **PADDING,
+    **WARPS,
     **COLOR,
     **FILTERS,
     **POLICIES,

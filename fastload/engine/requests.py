@@ -80,6 +80,8 @@ def check_draws(draws: Draws, count: int, output: Output, dataset: Dataset) -> N
         _check_array(name, array, shape, kind)
     if count and not (draws.ids.min() >= 0 and draws.ids.max() < len(dataset)):
         raise ConfigError(f"the planned ids must be samples of the data set, which has {len(dataset)}")
+    if draws.flip_vertical is not None:
+        _check_array("flip_vertical", draws.flip_vertical, (count,), "b")
     plain = np.ones(count, np.bool_)
     if not draws.plain:
         check_augmentation(draws, count)
@@ -105,6 +107,7 @@ def check_augmentation(draws: Draws, count: int) -> None:
         _check_array("warp.size", warp.size, (count, maps, 2), "i")
         _check_array("warp.fill", warp.fill, (count, maps, 3))
         _check_array("warp.active", warp.active, (count,), "b")
+        _check_array("warp.bilinear", warp.bilinear, (count,), "b")
         if not (np.isfinite(warp.matrix).all() and np.isfinite(warp.fill).all()):
             raise ConfigError("the numbers of a planned warp must be finite")
         if np.any(warp.size < 0):

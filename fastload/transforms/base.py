@@ -11,6 +11,7 @@ from fastload.errors import ConfigError
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "area"]
 WarpInterpolation = Literal["nearest", "bilinear"]
+PaddingMode = Literal["constant", "edge", "reflect", "symmetric"]
 Fill = float | tuple[float, float, float]
 
 # Sources are at most 65,535 pixels wide (JPEG), so that a side of up to 32,768 keeps every grid within int32.
@@ -122,9 +123,9 @@ def check_interpolation(value: Any, *, owner: str) -> Interpolation:
 def check_warp_interpolation(value: Any, *, owner: str) -> WarpInterpolation:
     """As :func:`check_interpolation`, of those two that rotations and their like have."""
     found = check_interpolation(value, owner=owner)
-    if found not in ("nearest", "bilinear"):
-        raise ConfigError(f"{owner}: interpolation must be 'nearest' or 'bilinear', but got {value!r}")
-    return found
+    if found == "nearest" or found == "bilinear":
+        return found
+    raise ConfigError(f"{owner}: interpolation must be 'nearest' or 'bilinear', but got {value!r}")
 
 
 def check_fill(value: Any, *, owner: str) -> Fill:
@@ -143,3 +144,12 @@ def check_fill(value: Any, *, owner: str) -> Fill:
         return float(levels[0])
     red, green, blue = (float(level) for level in levels)
     return red, green, blue
+
+
+def check_sequence(value: Any, lengths: Sequence[int], *, owner: str, name: str) -> tuple[float, ...]:
+    """Finite numbers, as many as one of ``lengths`` says."""
+    values = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) not in lengths:
+        counts = " or ".join(map(str, lengths))
+        raise ConfigError(f"{owner}: {name} must be {counts} numbers, but got {value!r}")
+    return tuple(check_number(number, owner=owner, name=name) for number in values)

@@ -10,12 +10,38 @@ from types import ModuleType
 from typing import Any, Final
 
 from fastload.errors import ConfigError
-from fastload.transforms import color, containers, erasing, filters, geometry, mixing, policies, targets, values
+from fastload.transforms import (
+    color,
+    containers,
+    erasing,
+    filters,
+    geometry,
+    mixing,
+    padding,
+    policies,
+    scaling,
+    targets,
+    values,
+    warping,
+)
 from fastload.transforms.base import Transform
 from fastload.transforms.containers import Container, flatten
 from fastload.transforms.custom import Lambda
 
-_MODULES: Final = (color, containers, erasing, filters, geometry, mixing, policies, targets, values)
+_MODULES: Final = (
+    color,
+    containers,
+    erasing,
+    filters,
+    geometry,
+    mixing,
+    padding,
+    policies,
+    scaling,
+    targets,
+    values,
+    warping,
+)
 
 
 def _declared(module: ModuleType) -> list[type[Transform]]:

@@ -147,3 +147,17 @@ class RandomHorizontalFlip(Transform):
 
     def __init__(self, p: float = 0.5) -> None:
         self._assign(p=check_probability(p, owner=self._name()))
+
+
+@dataclass(frozen=True, init=False)
+class RandomVerticalFlip(Transform):
+    """Mirrors the image top to bottom with probability ``p``, as torchvision's ``v2.RandomVerticalFlip``.
+
+    Raises:
+        ConfigError: p is not between 0 and 1.
+    """
+
+    p: float
+
+    def __init__(self, p: float = 0.5) -> None:
+        self._assign(p=check_probability(p, owner=self._name()))

@@ -147,7 +147,7 @@ def identity_warp(count, window, fill=7.0, active=True, turn=0.0):
         size=size,
         fill=np.full((count, 1, 3), fill),
         active=np.full(count, active),
-        interpolation="bilinear",
+        bilinear=np.full(count, True),
     )
 
 

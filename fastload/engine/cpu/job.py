@@ -187,6 +187,8 @@ class Layouts:
         parameters = np.empty((count, PARAMETERS), np.float64)
         parameters[:, :4], parameters[:, 4:6], parameters[:, 6:8] = draws.box, draws.grid, draws.window[:, :2]
         parameters[:, 8] = draws.flip
+        if draws.flip_vertical is not None:
+            parameters[:, 8] += 2.0 * draws.flip_vertical
         ids = np.ascontiguousarray(draws.ids, np.int64)
         regions = find_regions(parameters, self._output, draws.window[:, 2:])
         whole = needs_whole_image(draws.before, count)

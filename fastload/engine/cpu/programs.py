@@ -60,7 +60,7 @@ def lay_out_extras(draws: Draws) -> Extras:
         special |= (corner < 0).any(1) | (end > draws.grid).any(1)
     if warp is not None:
         numbers[:, NUM_MAPS] = np.where(warp.active, maps, 0)
-        numbers[:, SMOOTH] = warp.interpolation == "bilinear"
+        numbers[:, SMOOTH] = warp.bilinear
         parts = (warp.matrix, warp.size, warp.fill)
         numbers[:, MAPS:] = np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
         special |= warp.active

@@ -137,10 +137,10 @@ class Feeder(Server[Job]):
         request = job.plan()
         draws, rows = request.draws, request.rows
         check_request(request, None if isinstance(job.slot, OpenSlot) else len(job.slot), self._output, self._dataset)
-        if not draws.plain:
+        if not draws.plain or draws.flip_vertical is not None:
             raise ConfigError(
-                "the DALI engine does not carry out padding in colour, rotations or operations on pixels: use "
-                'engine="cpu"'
+                "the DALI engine does not carry out padding in colour, vertical flips, rotations or operations on "
+                'pixels: use engine="cpu"'
             )
         self._stats.add("plan", perf_counter() - begin, len(rows))
         begin = perf_counter()

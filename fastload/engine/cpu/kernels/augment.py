@@ -20,7 +20,6 @@ from fastload.engine.cpu.kernels.layout import (
     CHANNEL_STEP,
     DONE,
     FILTER,
-    FLIP,
     GRID_HEIGHT,
     GRID_WIDTH,
     KIND,
@@ -41,6 +40,7 @@ from fastload.engine.cpu.kernels.planes import bfloat_bits, half_bits, join, lev
 from fastload.engine.cpu.kernels.program import run_operations
 from fastload.engine.cpu.kernels.resample import find_visible
 from fastload.engine.cpu.kernels.studio import CAPACITY, PLACE, Studio, carve
+from fastload.engine.cpu.kernels.taps import mirrors
 from fastload.engine.cpu.kernels.warp import warp_levels
 from fastload.engine.limits import MAX_SIDE
 from fastload.jit import call_of_integers, calls, inlined, kernel
@@ -120,8 +120,8 @@ def _pad(
     parameters: NDArray[np.float64], numbers: NDArray[np.float64], height: int, width: int, studio: Studio
 ) -> None:
     """The levels beside the grid, over a window that has been resampled into ``studio.first``."""
-    flip = parameters[FLIP] != 0.0
-    y0, y1 = find_visible(int(parameters[WINDOW_TOP]), int(parameters[GRID_HEIGHT]), height, False)
+    upside_down, flip = mirrors(parameters)
+    y0, y1 = find_visible(int(parameters[WINDOW_TOP]), int(parameters[GRID_HEIGHT]), height, upside_down)
     x0, x1 = find_visible(int(parameters[WINDOW_LEFT]), int(parameters[GRID_WIDTH]), width, flip)
     if y0 == 0 and x0 == 0 and y1 == height and x1 == width:
         return

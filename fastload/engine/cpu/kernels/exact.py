@@ -20,12 +20,12 @@ from fastload.engine.cpu.kernels.layout import (
     BOX_WIDTH,
     CHANNEL_STEP,
     FILTER,
-    FLIP,
     GRID_HEIGHT,
     GRID_WIDTH,
     KIND,
     KIND_FLOAT32,
     KIND_UINT8,
+    OUT_HEIGHT,
     OUT_WIDTH,
     PIXEL_STEP,
     RING,
@@ -35,7 +35,7 @@ from fastload.engine.cpu.kernels.layout import (
     Scratch,
     Slot,
 )
-from fastload.engine.cpu.kernels.taps import PRECISION, find_taps
+from fastload.engine.cpu.kernels.taps import PRECISION, find_taps, mirrors
 
 _HALF = 1 << (PRECISION - 1)
 # Fraction of a grey level that plain bicubic keeps between the two passes, in bits.
@@ -75,7 +75,7 @@ def _column_taps(
 ) -> bool:
     """Taps of output columns x0 to x1, packed one after the other; whether all lie in source columns begin to end."""
     numbers = constants.numbers
-    flip = parameters[FLIP] != 0.0
+    _, flip = mirrors(parameters)
     left = int(parameters[WINDOW_LEFT])
     packed = 0
     for x in range(x0, x1):
@@ -144,7 +144,8 @@ def resample_exact(
     y0, y1, x0, x1 = visible
     region_top, region_left, region_height, region_width = region
     numbers = constants.numbers
-    out_width = numbers[OUT_WIDTH]
+    out_width, last_row = numbers[OUT_WIDTH], numbers[OUT_HEIGHT] - 1
+    upside_down, _ = mirrors(parameters)
     fine = numbers[FILTER] == BICUBIC_PLAIN
     fraction = _FRACTION if fine else 0
     if not _column_taps(parameters, constants, width, region_left, region_left + region_width, x0, x1, s):
@@ -158,7 +159,7 @@ def resample_exact(
             parameters[BOX_HEIGHT],
             int(parameters[GRID_HEIGHT]),
             height,
-            int(parameters[WINDOW_TOP]) + y,
+            int(parameters[WINDOW_TOP]) + (last_row - y if upside_down else y),
             s.weights,
             s.row_weights,
         )

@@ -37,7 +37,6 @@ from fastload.engine.cpu.kernels.layout import (
     CHANNEL_STEP,
     CHUNK,
     FILTER,
-    FLIP,
     GRID_HEIGHT,
     GRID_WIDTH,
     KIND,
@@ -46,6 +45,7 @@ from fastload.engine.cpu.kernels.layout import (
     KIND_FLOAT32,
     KIND_UINT8,
     MAX_FAST_TAPS,
+    OUT_HEIGHT,
     OUT_WIDTH,
     PIXEL_STEP,
     STRIP,
@@ -55,7 +55,7 @@ from fastload.engine.cpu.kernels.layout import (
     Scratch,
     Slot,
 )
-from fastload.engine.cpu.kernels.taps import cubic, find_reach
+from fastload.engine.cpu.kernels.taps import cubic, find_reach, mirrors
 from fastload.engine.cpu.kernels.vector import (
     mix_columns,
     mix_columns_signed,
@@ -181,11 +181,13 @@ def resample_fast(
     taps_x = _count_taps(code, parameters[BOX_WIDTH], grid_width, antialias, right - left)
     if taps_y > MAX_FAST_TAPS or taps_x > MAX_FAST_TAPS:
         return False
-    flip = parameters[FLIP] != 0.0
+    upside_down, flip = mirrors(parameters)
+    window_top = int(parameters[WINDOW_TOP])
     window_left = int(parameters[WINDOW_LEFT])
     low_y, end_y = _fill_table(
         code, parameters[BOX_TOP], parameters[BOX_HEIGHT], grid_height, antialias, taps_y, top, bottom,
-        int(parameters[WINDOW_TOP]) + y0, 1, rows, s.fast_first_y, s.fast_weights_y, s.fast_float,
+        window_top + (numbers[OUT_HEIGHT] - 1 - y0 if upside_down else y0), -1 if upside_down else 1, rows,
+        s.fast_first_y, s.fast_weights_y, s.fast_float,
     )  # fmt: skip
     low_x, end_x = _fill_table(
         code, parameters[BOX_LEFT], parameters[BOX_WIDTH], grid_width, antialias, taps_x, left, right,

@@ -17,6 +17,7 @@ SLACK: Final = 256
 BOX_TOP, BOX_LEFT, BOX_HEIGHT, BOX_WIDTH = 0, 1, 2, 3
 GRID_HEIGHT, GRID_WIDTH = 4, 5
 WINDOW_TOP, WINDOW_LEFT = 6, 7
+# 1 where the window is mirrored left to right, 2 top to bottom, 3 both ways.
 FLIP: Final = 8
 PARAMETERS: Final = 9
 

@@ -18,7 +18,6 @@ from fastload.engine.cpu.kernels.layout import (
     BUFFER_TOO_SMALL,
     DONE,
     FILTER,
-    FLIP,
     GRID_HEIGHT,
     GRID_WIDTH,
     NEAREST,
@@ -32,6 +31,7 @@ from fastload.engine.cpu.kernels.layout import (
     Scratch,
     Slot,
 )
+from fastload.engine.cpu.kernels.taps import mirrors
 from fastload.engine.limits import MAX_SIDE
 
 
@@ -97,8 +97,9 @@ def resample(
         return BOX_OUTSIDE
     if not _inside(parameters[BOX_LEFT], parameters[BOX_WIDTH], width):
         return BOX_OUTSIDE
-    y0, y1 = find_visible(int(parameters[WINDOW_TOP]), int(parameters[GRID_HEIGHT]), out_height, False)
-    x0, x1 = find_visible(int(parameters[WINDOW_LEFT]), int(parameters[GRID_WIDTH]), out_width, parameters[FLIP] != 0.0)
+    upside_down, flip = mirrors(parameters)
+    y0, y1 = find_visible(int(parameters[WINDOW_TOP]), int(parameters[GRID_HEIGHT]), out_height, upside_down)
+    x0, x1 = find_visible(int(parameters[WINDOW_LEFT]), int(parameters[GRID_WIDTH]), out_width, flip)
     visible = (y0, y1, x0, x1)
     if y0 > 0 or y1 < out_height or x0 > 0 or x1 < out_width:
         _fill_outside(constants, slot, start, visible, out_height, out_width)

@@ -9,11 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload import jit
-from fastload.engine.cpu.kernels.layout import AREA, BICUBIC_PLAIN, BILINEAR, BOX, NEAREST
+from fastload.engine.cpu.kernels.layout import AREA, BICUBIC_PLAIN, BILINEAR, BOX, FLIP, NEAREST
 
 # Pillow's: 32 bits less 8 for the grey level, 1 for the sign and 1 for the overshoot of bicubic.
 PRECISION: Final = 22
 _ONE: Final = 1 << PRECISION
+
+
+@jit.inlined
+def mirrors(parameters: NDArray[np.float64]) -> tuple[bool, bool]:
+    """Whether a window is mirrored top to bottom, and left to right (any other number than FLIP's: not)."""
+    flip = parameters[FLIP]
+    return flip == 2.0 or flip == 3.0, flip == 1.0 or flip == 3.0
 
 
 @jit.inlined

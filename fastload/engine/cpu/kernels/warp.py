@@ -122,7 +122,9 @@ def _sample(
     at: int,
 ) -> None:
     """One pixel, anywhere: the general case, in double precision."""
-    if not (x > -1.0 and y > -1.0 and x < width + 1.0 and y < height + 1.0):
+    if fills[0] < 0.0:  # also where a position is none
+        x, y = (min(x, width - 0.5) if x > 0.5 else 0.5), (min(y, height - 0.5) if y > 0.5 else 0.5)
+    elif not (x > -1.0 and y > -1.0 and x < width + 1.0 and y < height + 1.0):
         for channel in range(3):
             target[at + channel] = _level(fills[channel])
         return
@@ -154,12 +156,13 @@ def _fast_part(
     size: tuple[int, int],
     source: NDArray[np.uint8],
     bilinear: int,
+    repeats: bool,
     target: NDArray[np.uint8],
     start: int,
 ) -> tuple[int, int]:
     """Samples that part of begin <= x < end where all neighbours are pixels, eight at a time; answers which it was.
 
-    w is above 0 on all of it.
+    w is above 0 on all of it. Where edges repeat it is all of it: positions are clamped.
     """
     height, width = size
     x, y, w, step_x, step_y, step_w = row
@@ -170,8 +173,9 @@ def _fast_part(
     columns, rows = width - missing - bilinear, height - bilinear
     if columns < 1 or rows < 1 or width > _MAX_SIDE or height > _MAX_SIDE or needed > _MAX_BYTES:
         return begin, begin
-    begin, end = _within(row, shift, shift, columns + shift, rows + shift, begin, end)
-    if end - begin < LANES:
+    if not repeats:
+        begin, end = _within(row, shift, shift, columns + shift, rows + shift, begin, end)
+    if end - begin < LANES or (repeats and missing):
         return begin, begin
     most_x, most_y = (columns << FRACTION) - 1, (rows << FRACTION) - 1
     origin, target_origin = np.int64(source.ctypes.data), np.int64(target.ctypes.data) + start
@@ -233,11 +237,13 @@ def _sample_row(
     # Where w is not above 0 a map is no picture of anything, yet torchvision divides by it: pixel by pixel.
     front, back = _narrow(step_w, w - 1e-9, begin, end)
     # Half a pixel beyond the edges bilinear still mixes.
-    reach = 0.5 * bilinear
-    first, last = _within(row, -reach, -reach, width + reach, height + reach, front, back)
-    _paint(target, start, front, first, fills, 0)
-    _paint(target, start, last, back, fills, 0)
-    inner, outer = _fast_part(row, first, last, size, source, bilinear, target, start)
+    reach, repeats = 0.5 * bilinear, fills[0] < 0.0
+    first, last = front, back
+    if not repeats:
+        first, last = _within(row, -reach, -reach, width + reach, height + reach, front, back)
+        _paint(target, start, front, first, fills, 0)
+        _paint(target, start, last, back, fills, 0)
+    inner, outer = _fast_part(row, first, last, size, source, bilinear, repeats, target, start)
     for part in range(4):
         if part == 0:
             i, stop = begin, front
@@ -304,7 +310,8 @@ def warp_levels(
         target: uint8, flat, height x width x 3, written.
         matrices: float64 (count * 9,), a 3 x 3 map from the target to each image, row by row; image 0 is the source.
         sizes: int64 (count * 2,), height and width of each image; those of image 0 are not looked at.
-        fills: float64 (count * 3,), levels outside of each image.
+        fills: float64 (count * 3,), levels outside of each image. A first one below 0: the source has no outside, its
+            outermost pixels repeat.
         count: Images, at least 1.
         bilinear: 1 for bilinear, 0 for nearest.
     """
