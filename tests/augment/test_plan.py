@@ -27,7 +27,7 @@ def draw(chain, ids, *, seed=7, epoch=0):
 
 
 def same(first, second, rows=slice(None)):
-    arrays = [name for name, part in vars(second).items() if part is not None]
+    arrays = [name for name, part in vars(second).items() if isinstance(part, np.ndarray)]
     return all(np.array_equal(getattr(first, name)[rows], getattr(second, name)) for name in arrays)
 
 
