@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.augment.maps import Maps, Matrices, mirrored, product, shifted
+from fastload.augment.maps import Maps, Matrices, mirrored, shifted
 from fastload.augment.parameters import Draws, Marks
 from fastload.augment.program import Program
 
@@ -162,7 +162,7 @@ class Canvas:
         """The geometry in the form that engines take, with the operations on pixels around it."""
         grid, window, warp = self._grid, self._window, None
         if self._maps is not None and self._maps.active.any():
-            grid, window, warp = self._maps.finish(grid, window, self._sizes)
+            grid, window, warp = self._maps.finish(grid, window, self._flips, self._sizes)
         return Draws(
             ids=ids,
             box=self._box,
@@ -215,13 +215,7 @@ class Canvas:
         if self._maps is None:
             self._maps = Maps(len(where))
         begun = where & ~self._maps.active
-        if begun.any():
-            mirror = np.tile(np.eye(3), (len(where), 1, 1))
-            for axis in (0, 1):
-                matrix = mirrored(self._sizes[:, axis], axis)
-                mirror = np.where(self._flips[axis, :, None, None], product(mirror, matrix), mirror)
-            self._maps.begin(begun, mirror, self._sizes)
-            self._flips[:, begun] = False
+        self._maps.begin(begun, self._sizes)
         return begun
 
     def _cut(self, where: Mask, fill: tuple[float, float, float]) -> None:

@@ -79,10 +79,9 @@ class Maps:
         self.bilinear, self.nearest = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         self.shrink = np.ones((count, 2))
 
-    def begin(self, where: NDArray[np.bool_], matrix: Matrices, sizes: NDArray[np.int64]) -> None:
-        """The images of samples without any map become image 0; ``matrix`` says how they lie in the window."""
+    def begin(self, where: NDArray[np.bool_], sizes: NDArray[np.int64]) -> None:
+        """The images of samples without any map, which are their windows, become image 0."""
         self.active |= where
-        self.matrix[where, 0] = matrix[where]
         self.size[where, 0] = sizes[where]
         self.fill[where, 0] = REPEATS
         self.count[where] = 1
@@ -151,6 +150,7 @@ class Maps:
         self,
         grid: NDArray[np.int64],
         window: NDArray[np.int64],
+        flips: NDArray[np.bool_],
         sizes: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Warp]:
         """Grids and windows as small as the maps need, and the maps to them.
@@ -162,6 +162,7 @@ class Maps:
         Args:
             grid: int64 (n, 2).
             window: int64 (n, 4).
+            flips: bool (2, n), whether it is seen upside down, and mirrored.
             sizes: int64 (n, 2), height and width of the output.
         """
         count = len(sizes)
@@ -169,6 +170,8 @@ class Maps:
         smaller = np.maximum(np.rint(grid / shrink), 1.0).astype(np.int64)
         ratio = smaller / grid
         low, high, hidden = self._seen(window, sizes)
+        extent = window[:, 2:]
+        low, high = np.where(flips.T, extent - high, low), np.where(flips.T, extent - low, high)
         # From the window to the smaller grid.
         edges = np.stack((window[:, :2], window[:, :2] + window[:, 2:]), axis=-1) * ratio[..., None]
         begin = np.floor(np.maximum(edges[..., 0], edges[..., 0] + low * ratio - _MARGIN)).astype(np.int64)
@@ -183,6 +186,9 @@ class Maps:
                 shifted(window[:, 1].astype(np.float64), window[:, 0].astype(np.float64), count),
             ),
         )
+        for axis in (0, 1):
+            turned = product(mirrored((end - begin)[:, axis], axis), product(to_new, mirrored(extent[:, axis], axis)))
+            to_new = np.where(flips[axis, :, None, None], turned, to_new)
         cut = changed & hidden & (self.fill[:, 0, 0] >= 0.0)
         if cut.any():
             self._insert(cut)

@@ -43,6 +43,8 @@ def sample_mask(
     xs, in_columns = _nearest(box[1], box[3], int(grid[1]), int(window[1]), int(window[3]), values.shape[1], middle)
     if draws.flip[row]:
         xs, in_columns = xs[::-1], in_columns[::-1]
+    if draws.flip_vertical is not None and draws.flip_vertical[row]:
+        ys, in_rows = ys[::-1], in_rows[::-1]
     image = values[ys[:, None], xs]
     if not in_rows.all():
         image[~in_rows] = fill
@@ -50,7 +52,8 @@ def sample_mask(
         image[:, ~in_columns] = fill
     warp = draws.warp
     if warp is not None and warp.active[row]:
-        image = _warped(image, warp.matrix[row], warp.size[row], size, fill)
+        repeats = bool(warp.fill[row, 0, 0] < 0.0)
+        image = _warped(image, warp.matrix[row], warp.size[row], size, fill, repeats)
     program = draws.after
     if program is not None:
         for place in range(int(program.start[row]), int(program.start[row + 1])):
@@ -76,9 +79,17 @@ def _nearest(
 
 
 def _warped(
-    image: NDArray[Any], matrices: NDArray[np.float64], sizes: NDArray[Any], size: tuple[int, int], fill: int
+    image: NDArray[Any],
+    matrices: NDArray[np.float64],
+    sizes: NDArray[Any],
+    size: tuple[int, int],
+    fill: int,
+    repeats: bool = False,
 ) -> NDArray[Any]:
-    """The output of a map whose image 0 is ``image``; what is outside of any of its images is ``fill``."""
+    """The output of a map whose image 0 is ``image``; what is outside of any of its images is ``fill``.
+
+    Where the outermost pixels of image 0 repeat there is nothing outside of it.
+    """
     y, x = np.arange(size[0])[:, None] + 0.5, np.arange(size[1]) + 0.5
     inside = np.ones(size, np.bool_)
     for j in range(len(matrices) - 1, -1, -1):
@@ -87,6 +98,8 @@ def _warped(
         with np.errstate(divide="ignore", invalid="ignore"):
             columns = np.floor((matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / below)
             rows = np.floor((matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / below)
+        if j == 0 and repeats:
+            columns, rows = (np.nan_to_num(a).clip(0, b - 1) for a, b in ((columns, sizes[0][1]), (rows, sizes[0][0])))
         inside &= (columns >= 0) & (columns < sizes[j][1]) & (rows >= 0) & (rows < sizes[j][0])
     columns[~inside] = rows[~inside] = 0
     return np.where(inside, image[rows.astype(np.int64), columns.astype(np.int64)], np.asarray(fill, image.dtype))

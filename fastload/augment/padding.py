@@ -92,6 +92,6 @@ def _random_zoom_out(step: RandomZoomOut, drawing: Drawing) -> None:
 PADDING: Final[dict[type[Transform], Kind]] = {
     Pad: Kind(_pad, random=False, geometric=True),
     RandomCrop: Kind(_random_crop, geometric=True),
-    RandomIoUCrop: Kind(random_iou_crop, geometric=True),
+    RandomIoUCrop: Kind(random_iou_crop, geometric=True, boxes=True),
     RandomZoomOut: Kind(_random_zoom_out, geometric=True),
 }

@@ -85,14 +85,17 @@ def map_boxes(boxes: Points, rows: NDArray[np.int64], draws: Draws, size: tuple[
     box = draws.box[rows]
     pitch, shift, sizes = _canvas(draws, rows)
     source = np.stack((box[:, 0], box[:, 1], box[:, 0] + box[:, 2], box[:, 1] + box[:, 3]))
-    ends = []
+    ends, whole = [], _is_part(draws)[rows]
     for side in (0, 1):  # the two x, then the two y
         axis = 1 - side
         low, high = source[axis][:, None], source[axis + 2][:, None]
         places = (np.clip(boxes[:, side::2], low, high) - low) / pitch[:, axis, None] - shift[:, axis, None]
-        ends.append(np.clip(places, 0.0, sizes[:, axis, None]))
-    flipped = sizes[:, 1, None] - ends[0][:, ::-1]
-    ends[0] = np.where(draws.flip[rows, None], flipped, ends[0])
+        edge = np.where(whole, np.inf, sizes[:, axis])[:, None]
+        ends.append(np.clip(places, np.where(whole, -np.inf, 0.0)[:, None], edge))
+    for side, flip in ((0, draws.flip), (1, draws.flip_vertical)):
+        if flip is not None:
+            flipped = sizes[:, 1 - side, None] - ends[side][:, ::-1]
+            ends[side] = np.where(flip[rows, None], flipped, ends[side])
     mapped = np.stack((ends[0][:, 0], ends[1][:, 0], ends[0][:, 1], ends[1][:, 1]), axis=1)
     for step in _maps(draws, size):
         matrix = step.matrix[rows]
@@ -109,6 +112,10 @@ def map_boxes(boxes: Points, rows: NDArray[np.int64], draws: Draws, size: tuple[
             axis=1,
         )
         mapped = np.where(step.where[rows, None], around, mapped)
+    if draws.removed is not None and len(rows):
+        # All boxes of a sample come together, and in the order of the data set.
+        place = draws.removed.start[rows] + np.arange(len(rows)) - np.searchsorted(rows, rows)
+        mapped[draws.removed.flags[place]] = 0.0
     return mapped
 
 
@@ -140,8 +147,10 @@ def map_keypoints(
     x = (x - box[:, 1, None]) / pitch[:, 1, None] - shift[:, 1, None]
     y = (y - box[:, 0, None]) / pitch[:, 0, None] - shift[:, 0, None]
     x = np.where(flip[:, None], sizes[:, 1, None] - 1.0 - x, x)
-    inside &= _within(x, y, sizes)
     mirrored = flip.copy()
+    if draws.flip_vertical is not None:
+        y = np.where(draws.flip_vertical[rows, None], sizes[:, 0, None] - 1.0 - y, y)
+    inside &= _within(x, y, sizes) | _is_part(draws)[rows, None]
     for step in _maps(draws, size):
         where, matrix = step.where[rows, None], step.matrix[rows]
         new_x, new_y = _apply(matrix[:, None], x, y)
@@ -186,6 +195,13 @@ def _canvas(draws: Draws, rows: NDArray[np.int64]) -> tuple[Points, Points, Poin
     """Source pixels for each of the grid, offset and size of the window; vertical first, (m, 2) each."""
     window = draws.window[rows].astype(np.float64)
     return draws.box[rows, 2:] / draws.grid[rows], window[:, :2], window[:, 2:]
+
+
+def _is_part(draws: Draws) -> NDArray[np.bool_]:
+    """Samples whose window is a part of an image of a step, not one, bool (n,): nothing is cut off at its edges."""
+    if draws.warp is None:
+        return np.zeros(len(draws.ids), np.bool_)
+    return np.asarray(draws.warp.active & (draws.warp.fill[:, 0, 0] < 0.0))
 
 
 def _apply(matrix: NDArray[np.float64], x: Points, y: Points) -> tuple[Points, Points]:

@@ -138,7 +138,7 @@ def test_rotations_that_cut_off_one_after_the_other_and_a_crop(scene):
         size=np.stack((sizes, sizes), axis=1),
         fill=np.zeros((N, 2, 3)),
         active=np.ones(N, np.bool_),
-        interpolation="bilinear",
+        bilinear=np.ones(N, np.bool_),
     )
 
     def replay(i, target):
@@ -179,7 +179,7 @@ def test_a_perspective_and_operations_on_what_came_out(scene):
         size=sizes[:, None],
         fill=np.zeros((N, 1, 3)),
         active=active,
-        interpolation="nearest",
+        bilinear=np.zeros(N, np.bool_),
     )
 
     def replay(i, target):
@@ -208,7 +208,7 @@ def test_left_and_right_change_places_in_a_mirror():
         size=sizes[:, None],
         fill=np.zeros((2, 1, 3)),
         active=np.ones(2, np.bool_),
-        interpolation="nearest",
+        bilinear=np.zeros(2, np.bool_),
     )
     places = map_keypoints(points, np.arange(2), whole(sizes, (40, 60), warp=warp), (40, 60), np.array([[1, 2]]))
     assert places[0].tolist() == [[1, 38, 2], [30, 35, 2], [10, 20, 1], [0, 0, 0]]
