@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 # Stages in the order in which a sample passes them: "before", "warp" and "augment" are operations on pixels before the
-# resampling, maps that are not parallel to the axes, and operations behind, with the store of their images. "wait" is
-# the user's thread waiting for a batch.
-STAGES: Final = ("plan", "read", "decode", "before", "resize", "warp", "augment", "wait")
+# resampling, maps that are not parallel to the axes, and operations behind, with the store of their images;
+# "lambda" is the user's own functions, "wait" the user's thread waiting for a batch.
+STAGES: Final = ("plan", "read", "decode", "before", "resize", "warp", "augment", "lambda", "wait")
 
 
 @dataclass(frozen=True, kw_only=True)

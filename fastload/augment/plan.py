@@ -23,8 +23,19 @@ from fastload.augment.steps import Step
 from fastload.augment.targets import TargetRules, split_rules
 from fastload.errors import ConfigError
 from fastload.transforms import (
+    CenterCrop,
+    Container,
+    Identity,
     Normalize,
+    RandomCrop,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomIoUCrop,
+    RandomResize,
+    RandomResizedCrop,
+    RandomShortestSize,
     Resize,
+    ScaleJitter,
     ToDtype,
     Transform,
     flatten,
@@ -34,6 +45,22 @@ _NO_RULES: Final = TargetRules()
 
 _ALIKE: Final = KnownSizes((256, 256), (256, 256))
 _ADVICE: Final = "add Resize((224, 224)), RandomCrop(224, pad_if_needed=True) or CenterCrop(224) after it"
+
+# What is one resampling, parallel to the axes, whatever is drawn, or nothing to pixels at all.
+_RESAMPLING: Final = (
+    CenterCrop,
+    Container,
+    Normalize,
+    Identity,
+    RandomHorizontalFlip,
+    RandomIoUCrop,
+    RandomResize,
+    RandomResizedCrop,
+    RandomShortestSize,
+    Resize,
+    ScaleJitter,
+    ToDtype,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +92,22 @@ class AugmentPlan:
     def needs_boxes(self) -> bool:
         """Whether a transform looks at the boxes of the sources: ``draw`` then wants them."""
         return any(step.kind.boxes for step in walk(self._steps))
+
+    @functools.cached_property
+    def cpu_only(self) -> Transform | None:
+        """The first transform that asks for more than one resampling parallel to the axes; None where none does."""
+        for step in walk(self._steps):
+            transform = step.transform
+            bare = isinstance(transform, RandomCrop) and transform.padding is None and not transform.pad_if_needed
+            if not (bare or isinstance(transform, _RESAMPLING)):
+                return transform
+        return None
+
+    @functools.cached_property
+    def erases_values(self) -> bool:
+        """Whether finished values are overwritten, so that images cannot be normalised later."""
+        erasing = any(isinstance(step.transform, RandomErasing) for step in walk(self._steps))
+        return erasing and self.output.dtype != "uint8"
 
     def draw(
         self,

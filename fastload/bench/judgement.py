@@ -11,7 +11,7 @@ from fastload.bench.report import DataFacts, Limit, Speed, StageCost, Training
 from fastload.bench.task import Round
 
 # Stages in which the engine's threads compute; what they measure is wall time, which grows where processors are few.
-_COMPUTING: Final = ("plan", "decode", "before", "resize", "warp", "augment")
+_COMPUTING: Final = ("plan", "decode", "before", "resize", "warp", "augment", "lambda")
 # Below this share of its threads' time on a processor, other programs are what limits the Loader.
 CONTENDED: Final = 0.8
 # Training that waits for less than this share of its time is not waiting for data.

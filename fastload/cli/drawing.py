@@ -22,6 +22,7 @@ STAGE_NAMES = {
     "resize": "cropped, resized, stored",
     "warp": "rotated, sheared, warped",
     "augment": "operations on pixels, stored",
+    "lambda": "functions of the user",
     "wait": "training waited for data",
 }
 

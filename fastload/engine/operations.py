@@ -34,6 +34,7 @@ RANGES: Final[dict[Code, tuple[tuple[float, float], ...]]] = {
     Code.PERMUTE: ((0.0, 2.0),) * 3,
     Code.BLUR: ((1.0, 1025.0), (1.0, 1025.0), (1e-3, 1e4), (1e-3, 1e4)),
     Code.NOISE: (_ANY, _FACTOR, (0.0, 1.0), _WORD, _WORD),
+    Code.JPEG: ((1.0, 100.0),),
     Code.WARP: ((0.0, 1.0), _LEVEL, _LEVEL, _LEVEL, *((-1e12, 1e12),) * 9),
     Code.ELASTIC: ((0.0, 1.0), _LEVEL, _LEVEL, _LEVEL, _ANY, _ANY, (0.0, 128.0), (0.0, 128.0), _WORD, _WORD),
     Code.ERASE: (*_RECTANGLE, _LEVEL, _LEVEL, _LEVEL),
@@ -44,20 +45,22 @@ RANGES: Final[dict[Code, tuple[tuple[float, float], ...]]] = {
     Code.ADD: (_ANY,),
     Code.MIXED: (_ANY,),
     Code.COLOR_MATRIX: (_ANY,) * 12,
+    Code.LAMBDA: ((0.0, 1e6), *((-1e300, 1e300),) * (VALUES - 1)),
     Code.FRAME: (*_RECTANGLE, (1.0, 3.0)),
 }
-_WHOLE: Final = frozenset({Code.POSTERIZE, Code.PERMUTE, Code.FRAME})
+_WHOLE: Final = frozenset({Code.POSTERIZE, Code.PERMUTE, Code.FRAME, Code.JPEG})
 _STORED: Final = (int(Code.ERASE_NOISE), int(Code.ERASE_STORED))
 _MIXING: Final = (int(Code.RESTORE), int(Code.ADD), int(Code.MIXED))
 
 
-def check_operations(program: Program, count: int, name: str) -> None:
+def check_operations(program: Program, count: int, name: str, num_functions: int = 0) -> None:
     """ConfigError unless a program is one for ``count`` samples whose every operation can be carried out.
 
     Args:
         program: The operations.
         count: Samples.
         name: What the message calls the program.
+        num_functions: Functions of the user that it may name.
     """
     start, code, values = program.start, program.code, program.values
     if start.shape != (count + 1,) or start.dtype != np.int64 or code.ndim != 1 or code.dtype != np.int64:
@@ -68,6 +71,9 @@ def check_operations(program: Program, count: int, name: str) -> None:
         raise ConfigError(f"the starts of {name} must rise from 0 to the number of its operations, {len(code)}")
     for number in np.unique(code).tolist():
         _check_numbers(number, values[code == number], name)
+    called = code == Code.LAMBDA
+    if called.any() and values[called, 0].max() >= num_functions:
+        raise ConfigError(f"{name} calls function {values[called, 0].max():g} of {num_functions}")
     _check_order(program, name)
 
 

@@ -114,7 +114,7 @@ def check_augmentation(draws: Draws, count: int) -> None:
             raise ConfigError("the sizes of a planned warp must not be negative")
     for name, program in (("before", draws.before), ("after", draws.after)):
         if program is not None:
-            check_operations(program, count, f"the planned {name}")
+            check_operations(program, count, f"the planned {name}", len(draws.functions))
     if draws.before is not None:
         check_of_levels(draws.before, "the planned before")
 

@@ -94,4 +94,4 @@ def _regions(draws: Draws, plan: AugmentPlan) -> NDArray[np.int64]:
     """Top, left, height and width of the source pixels that each output needs, as the CPU engine has them."""
     parameters = np.zeros((len(draws.ids), PARAMETERS), np.float64)
     parameters[:, :4], parameters[:, 4:6], parameters[:, 6:8] = draws.box, draws.grid, draws.window[:, :2]
-    return find_regions(parameters, plan.output)
+    return find_regions(parameters, plan.output, draws.window[:, 2:])

@@ -33,37 +33,47 @@ def build_machinery(
     device: torch.device | None,
     reuse_buffers: bool,
     stats: Stats,
+    augmented: bool = False,
+    values: bool = False,
 ) -> Machinery:
     """Threads, slots and the way out of them, for batches of up to ``rows`` images of the form ``output``.
 
     Args:
         num_slots: Slots that stay for good: those that the engine works on and those that the user sees.
         shares: Share of the batches by name of the engine ("cpu", "dali"); one, or two whose sum is 1.
+        augmented: Whether images need more than one resampling.
+        values: Whether slots hold finished values in any case, because some of them are overwritten as such.
         The others are the Loader's own.
     """
     lanes = []
     for name, share in shares.items():
         on_device = device is not None and name == "dali"
         # What a device scales itself travels as grey levels.
-        stored = output if device is None or on_device else output.as_levels()
+        stored = output if device is None or on_device or values else output.as_levels()
         ring = functools.partial(Ring, (rows, *stored.shape), storage_dtype(stored.dtype), num_slots)
         slots: Slots
         if on_device:
             slots = OpenSlots()
         else:
             slots = ring(reuse=reuse_buffers) if device is None else ring(allocate=pinned_memory)
-        engine = _build_engine(name, dataset, stored, num_workers, device, stats)
+        engine = _build_engine(name, dataset, stored, num_workers, device, stats, augmented)
         lanes.append(Lane(engine=engine, slots=slots, share=share))
     delivery: Delivery
     if device is None:
         delivery = ShownDelivery(output=output, dataset=dataset)
     else:
         delivery = DeviceDelivery(CudaCopyStream(device), output=output, dataset=dataset, device=device)
-    return Machinery(lanes=tuple(lanes), delivery=delivery, output=output)
+    return Machinery(lanes=tuple(lanes), delivery=delivery, output=output, values=values)
 
 
 def _build_engine(
-    name: str, dataset: Dataset, output: Output, num_workers: int, device: torch.device | None, stats: Stats
+    name: str,
+    dataset: Dataset,
+    output: Output,
+    num_workers: int,
+    device: torch.device | None,
+    stats: Stats,
+    augmented: bool,
 ) -> Engine:
     if name == "dali":
         from fastload.engine.dali import DaliEngine
@@ -71,4 +81,4 @@ def _build_engine(
         return DaliEngine(dataset, output, num_workers=num_workers, device=device, stats=stats)
     from fastload.engine.cpu import CpuEngine
 
-    return CpuEngine(dataset, output, num_workers=num_workers, stats=stats)
+    return CpuEngine(dataset, output, num_workers=num_workers, stats=stats, augmented=augmented)

@@ -64,6 +64,8 @@ def choose(wanted: str, device: torch.device | None, build: Build, plan: EpochPl
     """
     if wanted in ("cpu", "dali"):
         return Choice(shares={wanted: 1.0}, reason="as asked for")
+    if wanted == "auto" and (step := plan.augment.cpu_only) is not None:
+        return Choice(shares={"cpu": 1.0}, reason=f"{type(step).__name__} is carried out on the CPU")
     if wanted == "auto" and device is None:
         return Choice(shares={"cpu": 1.0}, reason="batches stay in ordinary memory")
     if wanted == "auto" and not _has_dali():

@@ -6,10 +6,13 @@ import dataclasses
 import functools
 from typing import Any, Final, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.dlpack import from_dlpack
 
 from fastload.augment import Output
+from fastload.augment.parameters import DType
 from fastload.batch import Batch, Ring, as_tensor, torch_dtype
 from fastload.dataset import Dataset
 from fastload.device import Copy, CopyStream, SlotReturns, normalise_on_device
@@ -72,7 +75,8 @@ class DeviceDelivery:
     """Slots are copied to a device while the batch before them is still used there; they come back by event.
 
     Slots hold grey levels, a half or a quarter of what float values take on the way: they are scaled on the device, to
-    the bits that the CPU engine would have stored. Images that an engine left on the device are handed over as such.
+    the bits that the CPU engine would have stored. Slots with finished values are copied as they are. Images that an
+    engine left on the device are handed over as such.
 
     Args:
         stream: What copies from pinned memory.
@@ -95,10 +99,14 @@ class DeviceDelivery:
             beside += flight.targets.tensors()
         if isinstance(flight.images, OpenSlot):
             return flight, self._stream.start(beside)
-        copy = self._stream.start((as_tensor(flight.images, "uint8"), *beside))
+        copy = self._stream.start((as_tensor(flight.images, self._stored(flight.images)), *beside))
         self._returns.add(functools.partial(flight.lane.slots.give_back, flight.slot), copy.done)
         self._returns.collect()
         return flight, copy
+
+    def _stored(self, images: NDArray[Any]) -> DType:
+        """The type of the values in a slot: levels, or finished."""
+        return "uint8" if images.dtype == np.uint8 else self._output.dtype
 
     def finish(self, started: tuple[Flight, Copy]) -> Batch:
         flight, copy = started
@@ -110,7 +118,7 @@ class DeviceDelivery:
             batch = _as_batch(from_dlpack(flight.slot.images).to(dtype), flight, self._output, self._dataset)
         else:
             batch = _as_batch(levels[0], flight, self._output, self._dataset)
-            if dtype != torch.uint8:
+            if dtype != batch.images.dtype:
                 images = normalise_on_device(batch.images, self._scale, self._bias, dtype)
                 batch = dataclasses.replace(batch, images=images)
         targets = None if flight.targets is None else flight.targets.finish(marked)

@@ -217,6 +217,9 @@ class Loader:
         """
         self._transforms = tuple(flatten(transforms))
         self._augment: AugmentPlan = compile_plan(self._transforms)
+        step = self._augment.cpu_only
+        if step is not None and self._engine in ("dali", "hybrid"):
+            raise ConfigError(f'the DALI engine cannot carry out {step}: use engine="cpu", or "auto", which then does')
 
     def set_epoch(self, epoch: int) -> None:
         """The next ``iter`` reads this epoch, from its beginning; where a loaded state stands in it, from there."""
@@ -380,8 +383,12 @@ class Loader:
         rows = self.batch_size if self._batches.last_batch == "pad" else min(self.batch_size, self._order.num_samples)
         output = dataclasses.replace(self._augment.output, memory_format=self._memory_format)
         kept = self._keeper.machinery
-        if kept is not None and kept.usable and kept.output == output:
-            return
+        on_cpu, values = self._augment.cpu_only is not None, self._augment.erases_values
+        if kept is not None and kept.usable and (kept.output, kept.values) == (output, values):
+            if not (on_cpu and kept.uses_dali):
+                return
+        if on_cpu and self._choice is not None and "dali" in self._choice.shares:
+            self._choice = None
         self._keeper.close_machinery()
         build = functools.partial(
             build_machinery,
@@ -393,6 +400,8 @@ class Loader:
             num_workers=self.num_workers,
             device=self.device,
             reuse_buffers=self._reuse_buffers,
+            augmented=on_cpu,
+            values=values,
         )
         if self._choice is None:
             self._choice = choose(self._engine, self.device, lambda shares: build(shares=shares, stats=Stats()), plan)

@@ -21,6 +21,7 @@ class Machinery:
         lanes: Engines with their slots; one, or two that work beside each other.
         delivery: Makes batches of them.
         output: What it was built for; a Loader that needs another output builds another one.
+        values: Whether slots hold finished values, whatever the device could still do to them.
         process: The process that built it: threads do not follow into a forked child.
         closed: Whether it was ended.
     """
@@ -28,6 +29,7 @@ class Machinery:
     lanes: tuple[Lane, ...]
     delivery: Delivery
     output: Output
+    values: bool = False
     process: int = field(default_factory=os.getpid)
     closed: bool = False
     _builder: int = field(default_factory=threading.get_ident)
@@ -43,6 +45,11 @@ class Machinery:
     def num_added(self) -> int:
         """Slots that had to be made because all others were still seen."""
         return sum(lane.slots.num_added for lane in self.lanes)
+
+    @property
+    def uses_dali(self) -> bool:
+        """Whether some of the images are DALI's."""
+        return any(lane.engine.name == "dali" for lane in self.lanes)
 
     @property
     def usable(self) -> bool:

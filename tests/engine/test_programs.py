@@ -1,6 +1,7 @@
 """Operations on pixels: each against torchvision v2 on photographs, chains against their steps, hostile numbers."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +14,13 @@ from fastload.augment.program import VALUES, Code, Program
 from fastload.engine.cpu.programs import run_program
 from fastload.engine.operations import check_operations
 from fastload.errors import ConfigError
+
+
+def through_jpeg(tensor, quality):
+    with warnings.catch_warnings():  # torchvision 0.29 announces that it will go
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return F.jpeg(tensor, quality)
+
 
 # Operations with their numbers, what torchvision does for them, and how many levels they may differ by.
 BLENDS = [0.0, 0.3, 0.77, 1.0, 1.43, 1.9]
@@ -46,6 +54,7 @@ CASES = [
         lambda t: F.erase(t, 10, 20, 50, 60, torch.tensor([1, 2, 3])[:, None, None]),
         0,
     ),
+    *[(Code.JPEG, (q,), lambda t, q=q: through_jpeg(t, q), 0) for q in (1, 20, 50, 75, 95, 100)],
     *[
         (
             Code.FRAME,
@@ -86,8 +95,8 @@ def test_each_operation_does_what_torchvision_does(photographs, code, values, re
         assert (off > 0).mean() <= 0.001
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 3), (5, 70), (64, 64), (65, 127), (300, 11)])
-@pytest.mark.parametrize("code", [Code.CONTRAST, Code.EQUALIZE, Code.HUE, Code.SHARPNESS, Code.AUTOCONTRAST])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 3), (5, 70), (7, 4), (4, 5), (64, 64), (65, 127), (300, 11)])
+@pytest.mark.parametrize("code", [Code.CONTRAST, Code.EQUALIZE, Code.HUE, Code.SHARPNESS, Code.AUTOCONTRAST, Code.JPEG])
 def test_any_size_is_like_torchvision(code, size):
     rng = np.random.default_rng(size[0])
     image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
@@ -97,8 +106,9 @@ def test_any_size_is_like_torchvision(code, size):
         Code.HUE: lambda t: F.adjust_hue(t, 0.3),
         Code.SHARPNESS: lambda t: F.adjust_sharpness(t, 1.7),
         Code.AUTOCONTRAST: F.autocontrast,
+        Code.JPEG: lambda t: through_jpeg(t, 97),
     }[code]
-    values = {Code.HUE: 0.3}.get(code, 1.7)
+    values = {Code.HUE: 0.3, Code.JPEG: 97}.get(code, 1.7)
     assert difference(run_program(image, [code], [[values]]), reference(as_tensor(image))).max() == 0
 
 
@@ -286,7 +296,7 @@ def test_random_programs_that_are_let_through_keep_to_their_memory():
     from fastload.engine.operations import RANGES
 
     rng = np.random.default_rng(1)
-    codes = [code for code in RANGES if code not in (Code.SAVE, Code.RESTORE, Code.ADD, Code.MIXED)]
+    codes = [code for code in RANGES if code not in (Code.SAVE, Code.RESTORE, Code.ADD, Code.MIXED, Code.LAMBDA)]
     for _ in range(300):
         image = rng.integers(0, 256, (*rng.integers(1, 90, 2), 3)).astype(np.uint8)
         chosen = [codes[i] for i in rng.integers(0, len(codes), 3) if codes[i] < Code.ERASE_NOISE or codes[i] > 21]
@@ -295,7 +305,7 @@ def test_random_programs_that_are_let_through_keep_to_their_memory():
             for place, (low, high) in enumerate(RANGES[code]):
                 wild = rng.uniform(low, high) if rng.random() < 0.5 else rng.choice([low, high])
                 row[place] = np.clip(rng.normal() * 50 if rng.random() < 0.5 else wild, low, high)
-            if code in (Code.POSTERIZE, Code.PERMUTE, Code.FRAME):
+            if code in (Code.POSTERIZE, Code.PERMUTE, Code.FRAME, Code.JPEG):
                 row[:] = np.rint(row)
             if code is Code.BLUR:
                 row[:2] = row[:2] // 2 * 2 + 1

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -279,3 +280,52 @@ def test_a_loader_carries_out_what_its_plan_draws(imagenet_sample):
                 np.testing.assert_array_equal(after.images[i].permute(1, 2, 0).numpy(), expected)
                 count += len(drawn.code[mine])
     assert count > 100
+
+
+def darken(image, parameters):
+    image[:] = image * parameters[0]
+
+
+@numba.njit(nogil=True)
+def shift(image, parameters):
+    image[:, :, 0] = parameters[1]
+
+
+def test_functions_of_the_user_stand_between_the_operations(files):
+    """Before and after the resampling, on images that either path delivers."""
+    output = make_output((32, 48), "float32")
+    rows = [[(Code.INVERT,), (Code.LAMBDA, 0, 0.5), (Code.EQUALIZE,), (Code.LAMBDA, 1, 7, 9)] for _ in range(COUNT)]
+    rows[3], rows[4] = [], [(Code.INVERT,)]
+    functions = (darken, shift)
+    stats = Stats()
+    drawn = draws_of(files, output, after=program(rows), functions=functions)
+    slot = deliver(DiskDataset(files), output, drawn, stats=stats)
+    levels = make_output((32, 48))
+    plain = deliver(DiskDataset(files), levels, draws_of(files, levels))
+    for i, image in enumerate(plain):
+        expected = image
+        if i == 4:
+            expected = 255 - image
+        elif i != 3:
+            expected = run_program(((255 - image) * 0.5).astype(np.uint8), [Code.EQUALIZE], [[0]])
+            expected[:, :, 0] = 9
+        expected = torch.from_numpy(expected).to(torch.float32) * torch.tensor(SCALE) + torch.tensor(BIAS)
+        np.testing.assert_array_equal(slot[i], expected.numpy())
+    assert stats.spans()["lambda"].seconds > 0
+    before = draws_of(files, levels, before=program([[(Code.LAMBDA, 0, 0.5)]] * COUNT), functions=functions)
+    processed = [png((decoded(data) * 0.5).astype(np.uint8)) for data in files]
+    expected = deliver(MemoryDataset(processed), levels, draws_of(files, levels))
+    for dataset in (DiskDataset(files), MemoryDataset(files)):
+        np.testing.assert_array_equal(deliver(dataset, levels, before), expected)
+
+
+def test_what_a_function_of_the_user_raises_reaches_the_user(files):
+    def fails(image, parameters):
+        raise ZeroDivisionError("on purpose")
+
+    output = make_output((32, 48))
+    drawn = draws_of(files, output, after=program([[(Code.LAMBDA, 0)]] * COUNT), functions=(fails,))
+    with pytest.raises(ZeroDivisionError, match="on purpose"):
+        deliver(DiskDataset(files), output, drawn)
+    with pytest.raises(ConfigError, match="function 0 of 0"):
+        deliver(DiskDataset(files), output, dataclasses.replace(drawn, functions=()))

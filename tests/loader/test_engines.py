@@ -196,3 +196,14 @@ def test_dali_decodes_for_proof_only_what_nobody_proved(photos, train, tmp_path,
             for epoch in range(2):
                 read(loader, epoch)
         assert len(proofs) == expected, (source, verify)
+
+
+def test_what_dali_cannot_carry_out_is_refused_by_name_and_auto_takes_the_cpu(photos, monkeypatch):
+    chain = [T.RandomResizedCrop(32), T.RandomApply([T.ColorJitter(0.4)])]
+    for engine in ("dali", "hybrid"):
+        with pytest.raises(ConfigError, match=r"cannot carry out ColorJitter.*engine=\"cpu\""):
+            fl.Loader(photos, batch_size=8, transforms=chain, engine=engine)
+    with fl.Loader(photos, batch_size=8, transforms=chain, num_workers=2) as loader:
+        plan, build = epoch_plan_and_builder(loader, monkeypatch)
+        choice = choose("auto", torch.device("cuda", 0), build, plan)
+    assert choice == Choice(shares={"cpu": 1.0}, reason="ColorJitter is carried out on the CPU")

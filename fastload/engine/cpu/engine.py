@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from fastload.dataset.base import Dataset
 from fastload.engine.base import Engine, OpenSlot, Pending, Request
 from fastload.engine.cpu.crew import Crew
 from fastload.engine.cpu.job import KERNEL_READS, Job
+from fastload.engine.cpu.programs import compile_operations
 from fastload.engine.cpu.warm_up import warm_up, warm_up_items
 from fastload.engine.requests import check_output, check_slot
 from fastload.engine.serving import PendingJob
@@ -21,6 +23,9 @@ from fastload.errors import ConfigError
 from fastload.jpeg import decoder
 from fastload.processors import available_processors
 from fastload.stats import Stats
+
+_COMPILE_DECODER: Final = "from fastload.jpeg.decoder import warm_up; warm_up()"
+_COMPILE_OPERATIONS: Final = "from fastload.engine.cpu.programs import compile_operations; compile_operations()"
 
 
 class CpuEngine(Engine):
@@ -34,13 +39,22 @@ class CpuEngine(Engine):
             "decoder.fastload", "decoder.turbo", "decoder.pillow" and "decoder.raw" (images by decoder), "bytes.read"
             and "index.refused" (images that were decoded without their seek index, because it does not fit them).
 
+        augmented: Whether requests will ask for more than one resampling: the kernels for it are then compiled here,
+            not with the first such request.
+
     An engine that is let go of without close() ends its threads by itself, and so does the end of the program.
     """
 
     name = "cpu"
 
     def __init__(
-        self, dataset: Dataset, output: Output, *, num_workers: int | None = None, stats: Stats | None = None
+        self,
+        dataset: Dataset,
+        output: Output,
+        *,
+        num_workers: int | None = None,
+        stats: Stats | None = None,
+        augmented: bool = False,
     ) -> None:
         check_output(output)
         if num_workers is None:
@@ -48,11 +62,16 @@ class CpuEngine(Engine):
         if num_workers < 1:
             raise ConfigError(f"num_workers must be at least 1, not {num_workers}")
         # On a new machine another process compiles the decoder meanwhile: 10 s in place of 17 on two cores.
-        with jit.compiling_beside("decoder", "from fastload.jpeg.decoder import warm_up; warm_up()"):
+        with contextlib.ExitStack() as beside:
+            beside.enter_context(jit.compiling_beside("decoder", _COMPILE_DECODER))
+            if augmented:
+                beside.enter_context(jit.compiling_beside("operations", _COMPILE_OPERATIONS))
             jit.compile_once("cpu engine", warm_up)
         decoder.warm_up()
         if KERNEL_READS:  # last, because it is made of the others
             jit.compile_once("delivery", warm_up_items)
+        if augmented:
+            compile_operations()
         self._output = output
         self._crew = Crew(dataset, output, num_workers, stats if stats is not None else Stats())
         # Threads know the crew, never the engine: so an abandoned engine is collected, and lets them go.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from time import perf_counter
 from typing import Final
 
 import numpy as np
@@ -28,17 +29,24 @@ from fastload.engine.cpu.kernels.augment import (
     Picture,
     augment_image,
 )
-from fastload.engine.cpu.kernels.layout import PARAMETERS, SLACK, flat_slot, make_constants, make_scratch
+from fastload.engine.cpu.kernels.layout import (
+    PARAMETERS,
+    SLACK,
+    flat_slot,
+    make_constants,
+    make_scratch,
+)
 from fastload.engine.cpu.kernels.program import COLUMNS, copy_in, copy_out, run_operations
 from fastload.engine.cpu.kernels.studio import new_studio
 from fastload.engine.cpu.kernels.warp import warp_levels
 from fastload.engine.operations import check_operations
 from fastload.errors import ConfigError
+from fastload.jpeg.roundtrip import find_scratch_bytes, recompress
 
 NO_EXTRAS: Final = Extras(np.empty((0, MAPS)), np.empty((0, 5), np.int64), np.empty((0, COLUMNS)))
 
 _POINTWISE: Final = np.array(sorted(int(code) for code in POINTWISE))
-_NEED_FLOATS: Final = np.array([Code.BLUR, Code.ELASTIC])
+_NEED_FLOATS: Final = np.array([Code.BLUR, Code.ELASTIC, Code.JPEG])
 _NEED_KEPT: Final = np.array([Code.SAVE])
 
 _lock = threading.Lock()
@@ -103,7 +111,33 @@ def compile_operations() -> None:
 
 def operation_entries() -> NDArray[np.int64]:
     """Addresses for ``run_operations`` alone."""
-    return np.array([0, 0, 0, 0, jit.entry(warp_levels)], np.int64)
+    return np.array([0, 0, 0, 0, jit.entry(warp_levels), jit.entry(recompress)], np.int64)
+
+
+def run_with_functions(
+    extras: Extras, span: tuple[int, int], size: tuple[int, int], draws: Draws, block: NDArray[np.uint8]
+) -> tuple[bool, float]:
+    """Operations with functions of the user among them, on the canvas of a studio.
+
+    Returns:
+        Whether the studio has room for them, and the seconds that the functions took, with what they are handed.
+    """
+    (begin, end), (height, width) = span, size
+    entries, seconds = operation_entries(), 0.0
+    pixels = np.empty(3 * height * width + SLACK, np.uint8)
+    calls = [number for number in range(begin, end) if extras.operations[number, 0] == Code.LAMBDA]
+    for call in (*calls, end):
+        if not run_operations(extras.operations, begin, call, height, width, block, entries):
+            return False, seconds
+        if call < end:
+            started = perf_counter()
+            copy_out(block, height * width, pixels)
+            values = extras.operations[call, 1:]
+            draws.functions[int(values[0])](pixels[: 3 * height * width].reshape(height, width, 3), values[1:].copy())
+            copy_in(pixels, height * width, block)
+            seconds += perf_counter() - started
+        begin = call + 1
+    return True, seconds
 
 
 def run_program(image: NDArray[np.uint8], codes: ArrayLike, values: ArrayLike) -> NDArray[np.uint8]:
@@ -111,7 +145,7 @@ def run_program(image: NDArray[np.uint8], codes: ArrayLike, values: ArrayLike) -
 
     Args:
         image: uint8 (height, width, 3).
-        codes: (m,), of :class:`fastload.augment.program.Code`. LAMBDA and what erases stored values is passed over.
+        codes: (m,), of :class:`fastload.augment.program.Code`. What erases stored values is passed over.
         values: (m, k), their numbers, k at most VALUES.
 
     Raises:
@@ -151,6 +185,7 @@ def _warm_up() -> None:
     )
     pixels, slot = np.zeros(12 + SLACK, np.uint8), flat_slot(np.zeros((1, 2, 2, 3), np.uint8))
     warp_levels(pixels, 2, 2, np.zeros(12, np.uint8), 2, 2, np.eye(3).reshape(-1), np.full(2, 2), np.zeros(3), 1, 1)
+    recompress(pixels, 64, 2, 2, 50, np.empty(find_scratch_bytes(2), np.uint8), pixels)
     block = new_studio(4, floats=False, kept=False)
     copy_in(pixels, 4, block)
     run_operations(np.zeros((0, COLUMNS)), 0, 0, 2, 2, block, operation_entries())
@@ -159,7 +194,7 @@ def _warm_up() -> None:
     numbers[:, WINDOW_HEIGHT : WINDOW_WIDTH + 1] = 2
     extras = Extras(numbers, np.zeros((1, 5), np.int64), np.zeros((0, COLUMNS)))
     parameters = np.zeros((1, PARAMETERS))
-    entries = np.zeros(5, np.int64)
+    entries = np.zeros(6, np.int64)
     picture = Picture(pixels, 2, 2, 0, 0, 2, 2)
     times = np.zeros(5, np.int64)
     constants, scratch = make_constants(output), make_scratch(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -15,11 +16,15 @@ from fastload.engine.base import Failure
 from fastload.engine.cpu.decode import Decoded, decode, decode_all
 from fastload.engine.cpu.job import KERNEL_READS, Job, Layout, Layouts, Work
 from fastload.engine.cpu.kernels.augment import (
+    AFTER_BEGIN,
     ALL,
     BEFORE_BEGIN,
     BEFORE_END,
     CLOCK_WORDS,
+    NEEDS_PYTHON,
+    SAMPLE,
     SPECIAL,
+    STORE,
     TIMES,
     Picture,
     augment_image,
@@ -35,9 +40,10 @@ from fastload.engine.cpu.kernels.deliver import (
     read_tally,
 )
 from fastload.engine.cpu.kernels.entries import ENTRY_AUGMENT
-from fastload.engine.cpu.kernels.layout import DONE, REGION_TOO_SMALL, make_constants
+from fastload.engine.cpu.kernels.layout import BUFFER_TOO_SMALL, DONE, REGION_TOO_SMALL, make_constants
+from fastload.engine.cpu.kernels.program import copy_in, copy_out
 from fastload.engine.cpu.kernels.resample import resample_image
-from fastload.engine.cpu.programs import NO_EXTRAS, studio_needs
+from fastload.engine.cpu.programs import NO_EXTRAS, run_with_functions, studio_needs
 from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.workspace import Workspace
 from fastload.errors import DataError
@@ -54,6 +60,7 @@ class _Spent:
     before: float = 0.0
     warp: float = 0.0
     augment: float = 0.0
+    functions: float = 0.0
     items: int = 0
     bytes: int = 0
     refused: int = 0
@@ -68,8 +75,13 @@ class _Spent:
     def add_to(self, stats: Stats) -> None:
         for stage in ("read", "decode", "resize"):
             stats.add(stage, getattr(self, stage), self.items)
-        for stage in ("before", "warp", "augment"):
-            if seconds := getattr(self, stage):
+        for stage, seconds in (
+            ("before", self.before),
+            ("warp", self.warp),
+            ("augment", self.augment),
+            ("lambda", self.functions),
+        ):
+            if seconds:
                 stats.add(stage, seconds, self.items)
         if self.bytes:
             stats.count("bytes.read", self.bytes)
@@ -239,23 +251,52 @@ class Worker:
             floats, kept = studio_needs(layout.extras)
             workspace.reserve_studio(layout.most_window, height * width, floats=floats, kept=kept)
         times = np.zeros(TIMES + CLOCK_WORDS, np.int64)
-        status: int = augment_image(
-            ALL,
-            Picture(workspace.pixels, decoded.image_height, decoded.image_width, *decoded.region),
-            item,
-            layout.parameters,
-            layout.extras,
-            self._constants,
-            work.slot,
-            int(layout.rows[item]),
-            workspace.scratch,
-            workspace.studio,
-            self._entries,
-            times,
-        )
+
+        def steps(which: int) -> int:
+            status: int = augment_image(
+                which,
+                Picture(workspace.pixels, decoded.image_height, decoded.image_width, *decoded.region),
+                item,
+                layout.parameters,
+                layout.extras,
+                self._constants,
+                work.slot,
+                int(layout.rows[item]),
+                workspace.scratch,
+                workspace.studio,
+                self._entries,
+                times,
+            )
+            return status
+
+        status = steps(ALL)
+        if status == NEEDS_PYTHON:
+            status = self._augment_in_python(layout, item, decoded, steps, spent)
         spent.add_times(times[:TIMES].tolist())
         spent.resize -= times[:TIMES].sum() * 1e-9
         return status
+
+    def _augment_in_python(
+        self, layout: Layout, item: int, decoded: Decoded, steps: Callable[[int], int], spent: _Spent
+    ) -> int:
+        """The same where functions of the user stand between the operations; ``steps`` does some of the rest."""
+        workspace, extras, draws = self._workspace, layout.extras, layout.draws
+        before, after = extras.spans[item, BEFORE_BEGIN : BEFORE_END + 1], extras.spans[item, AFTER_BEGIN:]
+        _, _, height, width = decoded.region
+        good, seconds, more = True, 0.0, 0.0
+        if before[0] < before[1]:
+            copy_in(workspace.pixels, height * width, workspace.studio)
+            span, size = (int(before[0]), int(before[1])), (height, width)
+            good, seconds = run_with_functions(extras, span, size, draws, workspace.studio)
+            copy_out(workspace.studio, height * width, workspace.pixels)
+        status = steps(SAMPLE)
+        if good and status == DONE:
+            span, size = (int(after[0]), int(after[1])), (self._output.height, self._output.width)
+            good, more = run_with_functions(extras, span, size, draws, workspace.studio)
+            status = steps(STORE)
+        spent.functions += seconds + more
+        spent.resize -= seconds + more
+        return status if good else BUFFER_TOO_SMALL
 
     def _failure(self, work: Work, item: int, error: DataError | OSError) -> Failure:
         sample_id = int(work.layout.ids[item])

@@ -27,6 +27,7 @@ from fastload.jit import call_of_integers, calls, entry, inlined, kernel
 from fastload.jpeg import seek_lookup
 from fastload.jpeg.intrinsics import Word, add_atomically, address_of, move
 from fastload.jpeg.rectangle import decode_rectangle
+from fastload.jpeg.roundtrip import recompress
 from fastload.jpeg.status import BAD_INDEX, OK
 from fastload.jpeg.workspace import IMAGE_HEIGHT, IMAGE_WIDTH
 
@@ -94,7 +95,7 @@ def find_entries(*, augmented: bool = False) -> NDArray[np.int64]:
     """
     entries = [entry(decode_rectangle), entry(resample_image)]
     if augmented:
-        entries += [entry(augment_image), entry(run_operations), entry(warp_levels)]
+        entries += [entry(augment_image), entry(run_operations), entry(warp_levels), entry(recompress)]
     return np.array(entries, np.int64)
 
 

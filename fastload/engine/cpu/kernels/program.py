@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastload.augment.program import VALUES, Code
 from fastload.engine.cpu.kernels import neighbours, noise, pointwise, tables
-from fastload.engine.cpu.kernels.entries import ENTRY_WARP
+from fastload.engine.cpu.kernels.entries import ENTRY_JPEG, ENTRY_WARP
 from fastload.engine.cpu.kernels.layout import SLACK
 from fastload.engine.cpu.kernels.planes import join, look_up, plane_bytes, split
 from fastload.engine.cpu.kernels.studio import PLACE, Studio, carve
@@ -21,6 +21,7 @@ from fastload.engine.cpu.kernels.warp import warp_levels
 from fastload.engine.limits import MAX_SIDE
 from fastload.jit import calls, inlined, kernel
 from fastload.jpeg.intrinsics import Word
+from fastload.jpeg.roundtrip import recompress
 
 _CONTRAST, _SATURATION, _HUE, _GRAYSCALE, _AUTOCONTRAST, _EQUALIZE, _SHARPNESS, _PERMUTE = (
     int(code)
@@ -29,11 +30,11 @@ _CONTRAST, _SATURATION, _HUE, _GRAYSCALE, _AUTOCONTRAST, _EQUALIZE, _SHARPNESS, 
         Code.AUTOCONTRAST, Code.EQUALIZE, Code.SHARPNESS, Code.PERMUTE,
     )
 )  # fmt: skip
-_BLUR, _NOISE, _ELASTIC, _ERASE, _SAVE, _RESTORE, _ADD, _MIXED, _MATRIX, _FRAME, _WARP = (
+_BLUR, _NOISE, _ELASTIC, _ERASE, _SAVE, _RESTORE, _ADD, _MIXED, _MATRIX, _FRAME, _WARP, _JPEG = (
     int(code)
     for code in (
         Code.BLUR, Code.NOISE, Code.ELASTIC, Code.ERASE, Code.SAVE, Code.RESTORE,
-        Code.ADD, Code.MIXED, Code.COLOR_MATRIX, Code.FRAME, Code.WARP,
+        Code.ADD, Code.MIXED, Code.COLOR_MATRIX, Code.FRAME, Code.WARP, Code.JPEG,
     )
 )  # fmt: skip
 
@@ -41,6 +42,7 @@ _BLUR, _NOISE, _ELASTIC, _ERASE, _SAVE, _RESTORE, _ADD, _MIXED, _MATRIX, _FRAME,
 COLUMNS: Final = 1 + VALUES
 
 _call_warp = calls(warp_levels)
+_call_recompress = calls(recompress)
 
 
 @inlined
@@ -148,8 +150,26 @@ def _warp(
 
 
 @inlined
+def _compress(
+    quality: int,
+    front: NDArray[np.uint8],
+    back: NDArray[np.uint8],
+    height: int,
+    width: int,
+    studio: Studio,
+    entries: NDArray[np.int64],
+) -> Word:
+    """The canvas through JPEG and back; False, and nothing done, where it is too wide for the studio."""
+    stride, scratch = plane_bytes(height * width), studio.floats.view(np.uint8)
+    if not _call_recompress(entries[ENTRY_JPEG], (front, stride, height, width, quality, scratch, back)):
+        return False
+    split(back, height * width, front)
+    return True
+
+
+@inlined
 def _has_room(code: int, stride: int, studio: Studio) -> bool:
-    if code == _BLUR or code == _ELASTIC:
+    if code == _BLUR or code == _ELASTIC or code == _JPEG:
         return studio.floats.size > 0
     if code == _SAVE or code == _RESTORE or code == _ADD or code == _MIXED:
         return studio.kept.size >= 3 * stride and studio.sums.size >= 3 * stride
@@ -217,6 +237,9 @@ def run_operations(
                 _from_one_to_other(code, values, front, back, height, width, studio)
             front, back = back, front
             studio.numbers[PLACE] ^= 1
+        elif code == _JPEG:
+            if not _compress(int(values[0]), front, back, height, width, studio, entries):
+                return False
         else:
             _in_place(code, values, front, height, width, studio)
     if pending:

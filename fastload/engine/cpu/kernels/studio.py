@@ -24,7 +24,8 @@ _TABLE: Final = 1024
 _COUNTS: Final = 8 * (MAX_SIDE + 1)
 # A line of a blur, and the weights of both directions.
 _LINE: Final = MAX_SIDE + 1 + 2 * MAX_RADIUS + 2 * (MAX_RADIUS + 1)
-_FLOATS: Final = 4 * ((_LINE + BLOCK - 1) // BLOCK * BLOCK)
+# What JPEG needs for the widest canvas is more: 6 MB of addresses, of which a usual canvas touches 64 KB.
+_FLOATS: Final = max(4 * ((_LINE + BLOCK - 1) // BLOCK * BLOCK), 100 * (MAX_SIDE + 1) + (1 << 17))
 
 
 class Studio(NamedTuple):
@@ -35,7 +36,7 @@ class Studio(NamedTuple):
         table: uint8 (1024,), the table of levels, and one more.
         counts: int64 (MAX_SIDE + 1,), counts of levels, or columns.
         first, second: uint8, two canvases, which take turns.
-        floats: float32, four planes, and lines of blurs; empty where no room was asked for.
+        floats: float32, four planes and lines of blurs, or JPEG's scratch; empty where not asked for.
         kept: uint8, a canvas that AugMix keeps; empty likewise.
         sums: float32, its sums; empty likewise.
     """
@@ -51,7 +52,7 @@ class Studio(NamedTuple):
 
 
 def new_studio(pixels: int, *, floats: bool, kept: bool) -> NDArray[np.uint8]:
-    """A block for canvases of up to ``pixels``, with room for blurs (``floats``), and for AugMix (``kept``)."""
+    """A block for canvases of ``pixels``, with room for blurs and JPEG (``floats``), and for AugMix (``kept``)."""
     stride = (pixels + BLOCK - 1) // BLOCK * BLOCK
     canvas = 3 * stride + SLACK
     size = _NUMBERS + _TABLE + _COUNTS + 2 * canvas
