@@ -12,7 +12,7 @@ import platformdirs
 import pytest
 
 from benchmarks.harness import machine
-from benchmarks.harness.datasets import REPOSITORY, Corpus, open_corpus
+from benchmarks.harness.datasets import REPOSITORY, Corpus, open_corpus, open_detection_corpus
 from benchmarks.harness.pipelines import PIPELINES
 from benchmarks.harness.runner import Group, Outcome, measure
 from benchmarks.peers import PEERS
@@ -22,6 +22,13 @@ from benchmarks.report import markdown
 os.environ["FASTLOAD_SEEK_CACHE_GB"] = "0"
 
 RESULTS = Path(__file__).parent / "results"
+_AUGMENTED = [name for name, pipeline in PIPELINES.items() if pipeline.augment]
+# --pipelines: crops, decoding; and augmentation, beginning with the crop alone.
+_PIPELINE_SETS = {
+    "all": [name for name in PIPELINES if name not in _AUGMENTED],
+    "augmented": ["train224-fp16", *_AUGMENTED],
+}
+_SETS = " or ".join(_PIPELINE_SETS)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--data", help="folder of JPEGs; 'synthetic' renders some. Default: imagenet-sample, if at hand")
     group.addoption("--samples", type=int, default=2000, help="at least so many samples in an epoch")
     group.addoption("--rounds", type=int, default=5, help="interleaved rounds, one epoch of each loader in each")
-    group.addoption("--pipelines", default="train224-fp16", help=f"comma-separated, or all: {', '.join(PIPELINES)}")
+    group.addoption("--pipelines", default="train224-fp16", help=f"comma-separated, or {_SETS}: {', '.join(PIPELINES)}")
     group.addoption("--batch-sizes", default="256", help="comma-separated")
     group.addoption("--threads", default="2", help="comma-separated")
     group.addoption("--peers", default="all", help=f"comma-separated, or all: {', '.join(PEERS)}")
@@ -38,7 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _listed(config: pytest.Config, option: str, known: Any = None) -> list[str]:
     value = str(config.getoption(option))
-    names = list(known) if value == "all" and known else value.split(",")
+    sets = _PIPELINE_SETS if option == "--pipelines" else {"all": list(known or ())}
+    names = sets[value] if value in sets else value.split(",")
     for name in names:
         if known and name not in known:
             raise pytest.UsageError(f"{option}: {name!r} is unknown, choose among {', '.join(known)}")
@@ -99,6 +107,13 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], o
     output_json["load_before"] = config._load_before  # type: ignore[attr-defined]
     corpus = getattr(config, "_corpus", None)
     output_json["corpus"] = corpus.summary() if corpus is not None else None
+    output_json["lacks"] = {
+        name: {peer: entry.lacks[pipeline.augment] for peer, entry in PEERS.items() if pipeline.augment in entry.lacks}
+        for name, pipeline in PIPELINES.items()
+        if pipeline.augment
+    }
+    boxes = getattr(config, "_corpus_with_boxes", None)
+    output_json["corpus_with_boxes"] = boxes.summary() if boxes is not None else None
 
 
 def _without_folders(argument: str) -> str:
@@ -108,17 +123,21 @@ def _without_folders(argument: str) -> str:
     return Path(argument).name if Path(argument).is_absolute() else argument
 
 
-def _default_data() -> Path | None:
-    folder = Path(os.environ.get("FASTLOAD_TEST_DATA", REPOSITORY.parent / "shared" / "data")) / "imagenet-sample"
+def _default_data(name: str = "imagenet-sample") -> Path | None:
+    folder = Path(os.environ.get("FASTLOAD_TEST_DATA", REPOSITORY.parent / "shared" / "data")) / name
     return folder if folder.exists() else None
+
+
+def _cache() -> Path:
+    named = os.environ.get("FASTLOAD_BENCH_CACHE")
+    return Path(named or platformdirs.user_cache_dir("fastload-benchmarks", appauthor=False))
 
 
 def open_photographs(config: pytest.Config, samples: int) -> Corpus:
     """At least ``samples`` photographs from --data, FASTLOAD_TEST_DATA/imagenet-sample, or rendered ones."""
     named = config.getoption("--data")
     source = _default_data() if named is None else None if named == "synthetic" else Path(named)
-    cache = os.environ.get("FASTLOAD_BENCH_CACHE", platformdirs.user_cache_dir("fastload-benchmarks", appauthor=False))
-    return open_corpus(source, Path(cache), samples)
+    return open_corpus(source, _cache(), samples)
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +145,17 @@ def corpus(pytestconfig: pytest.Config) -> Corpus:
     """The photographs of this run, at least --samples of them."""
     corpus = open_photographs(pytestconfig, int(pytestconfig.getoption("--samples")))
     pytestconfig._corpus = corpus  # type: ignore[attr-defined]
+    return corpus
+
+
+@pytest.fixture(scope="session")
+def corpus_with_boxes(pytestconfig: pytest.Config) -> Corpus | None:
+    """FASTLOAD_TEST_DATA/coco128, for detection; None where it is not at hand."""
+    source = _default_data("coco128")
+    if source is None:
+        return None
+    corpus = open_detection_corpus(source, _cache(), int(pytestconfig.getoption("--samples")))
+    pytestconfig._corpus_with_boxes = corpus  # type: ignore[attr-defined]
     return corpus
 
 
@@ -145,7 +175,12 @@ def outcomes(request: pytest.FixtureRequest, corpus: Corpus) -> Any:
                 and item.callspec.params.get("group") == group
                 and runnable(item.callspec.params["peer"], group) is None
             ]
-            measured[group] = measure(group, peers, corpus, rounds)
+            data: Corpus | None = corpus
+            if PIPELINES[group.pipeline].kind == "detect":
+                data = request.getfixturevalue("corpus_with_boxes")
+            if data is None:
+                pytest.skip("coco128 is not at hand (set FASTLOAD_TEST_DATA to the folder that holds it)")
+            measured[group] = measure(group, peers, data, rounds)
         return measured[group][peer]
 
     return outcome
@@ -156,5 +191,9 @@ def runnable(peer: str, group: Group) -> str | None:
     entry = PEERS[peer]
     if entry.missing():
         return f"absent: {', '.join(entry.missing())} is not installed"
-    kind = PIPELINES[group.pipeline].kind
-    return None if kind in entry.kinds else f"does not offer {kind!r}"
+    pipeline = PIPELINES[group.pipeline]
+    if pipeline.augment:
+        if pipeline.augment in entry.augments:
+            return None
+        return entry.lacks.get(pipeline.augment, "no augmentation by it is measured here")
+    return None if pipeline.kind in entry.kinds else f"does not offer {pipeline.kind!r}"

@@ -81,6 +81,12 @@ def _conditions(run: dict[str, Any]) -> str:
             f"- Data: {corpus['source']}, {corpus['photographs']} photographs x {corpus['repeats']}, mean "
             f"{corpus['mean_bytes']} bytes, sha256 {corpus['digest']}..."
         )
+    if run.get("corpus_with_boxes"):
+        boxes = run["corpus_with_boxes"]
+        lines.append(
+            f"- Detection: {boxes['source']}, {boxes['photographs']} photographs x {boxes['repeats']}, mean "
+            f"{boxes['mean_bytes']} bytes, sha256 {boxes['digest']}..."
+        )
     lines += [f"- Absent: {name} ({', '.join(missing)} not installed)" for name, missing in run["absent"].items()]
     return "\n".join(lines) + "\n"
 
@@ -122,11 +128,47 @@ def markdown(run: dict[str, Any]) -> str:
                 for row in members
             ],
         )
-        parts += [f"## {group}\n\n{members[0]['pipeline']}\n", table]
+        parts += [f"## {group}\n\n{members[0]['pipeline']}\n", table, *_augmented(run, group, members)]
     settings = {row["peer"]: row["settings"] for row in rows}
     if settings:
         parts.append("## Settings\n\n" + "\n".join(f"- {peer}: {text}" for peer, text in settings.items()) + "\n")
     return "\n".join([*parts, _stages(run)]).rstrip() + "\n"
+
+
+def _augmented(run: dict[str, Any], group: str, members: Sequence[dict[str, Any]]) -> list[str]:
+    """Who has no part in a group, and what each did to images, as their checks found it."""
+    parts = []
+    lacking = run.get("lacks", {}).get(group.split("/")[0], {})
+    if lacking:
+        parts.append("Not in it: " + "; ".join(f"{peer} ({why})" for peer, why in lacking.items()) + ".\n")
+    checked = {row["peer"]: row["check"]["augmented"] for row in members if "augmented" in row["check"]}
+    if checked:
+        names = list(next(iter(checked.values())))
+        rows = [
+            [peer, *(f"{found[name][0]:.2f} +- {found[name][1]:.2f}" for name in names)]
+            for peer, found in sorted(checked.items())
+        ]
+        parts.append(_table(["Mean, and spread of a photograph's deliveries", *names], rows))
+    return parts
+
+
+def wide(run: dict[str, Any]) -> str:
+    """A row for each pipeline, a column for each loader: CPU ms an image, and how many times ours."""
+    rows = _rows(run)
+    peers = [peer for peer in PEERS if any(row["peer"] == peer for row in rows)]
+    lines = []
+    for group in dict.fromkeys(row["group"] for row in rows):
+        members = {row["peer"]: row for row in rows if row["group"] == group}
+        ours = members[OURS]["cpu"] if OURS in members else None
+        lacking = run.get("lacks", {}).get(group.split("/")[0], {})
+        cells = [
+            f"{members[peer]['cpu']:.2f}" + (f" ({members[peer]['cpu'] / ours:.1f} x)" if ours and peer != OURS else "")
+            if peer in members
+            else lacking.get(peer, "-")
+            for peer in peers
+        ]
+        lines.append([group.split("/")[0], *cells])
+    return _table(["CPU ms per image", *(PEERS[peer].title for peer in peers)], lines)
 
 
 def _group(run: dict[str, Any], name: str | None) -> list[dict[str, Any]]:
@@ -240,6 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a file of benchmarks/results")
     parser.add_argument("--short", action="store_true", help="README's table in place of the whole page")
+    parser.add_argument("--wide", action="store_true", help="a row for each pipeline, a column for each loader")
     parser.add_argument("--group", help="group of --short, --plot and --readme; the first of the run unless given")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw this file")
     parser.add_argument("--readme", action="store_true", help="renew README's table and plot")
@@ -249,7 +292,9 @@ def main() -> None:
         arguments.plot.write_text(plot(run, arguments.group))
     if arguments.readme:
         readme(run, arguments.run, REPOSITORY / "README.md", arguments.group)
-    if not (arguments.plot or arguments.readme):
+    if arguments.wide:
+        print(wide(run), end="")
+    elif not (arguments.plot or arguments.readme):
         print(short(run, arguments.group) if arguments.short else markdown(run), end="")
 
 

@@ -44,6 +44,9 @@ else
   install=("$folder/bin/python" -m pip install --quiet)
 fi
 "${install[@]}" -r "$requirements" -e "$here/.."
+# Albumentations 2.0.8 is its last release under the MIT licence (AlbumentationsX is AGPL). It asks for
+# opencv-python-headless, which would overwrite the files of opencv-python.
+"${install[@]}" --no-deps albumentations==2.0.8 albucore==0.0.24 simsimd stringzilla
 
 # Versions, and whether each can be imported: kept beside the environment.
 cd "$here/.."

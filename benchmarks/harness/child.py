@@ -19,8 +19,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from benchmarks.harness import augmented
 from benchmarks.harness import images as views  # imports torch, before any loader
+from benchmarks.harness.boxes import fault_of_boxes, fault_of_targets
 from benchmarks.harness.chance import DELIVERIES, statistics
+from benchmarks.harness.datasets import ANNOTATIONS, read_boxes
 from benchmarks.harness.loaders import Running, Task
 from benchmarks.harness.pipelines import PIPELINES
 from benchmarks.peers import find
@@ -43,6 +46,8 @@ class Child:
         )
         self._photographs = Path(specification["photographs"])
         self._num_photographs = specification["num_photographs"]
+        annotations = self._photographs.parent / ANNOTATIONS
+        self._boxes = read_boxes(annotations) if annotations.exists() else []
         self._gpu_free = views.gpu_free_bytes(self._task.device)
         self._running: Running = self._entry.open(self._task)
         self._epoch = 0
@@ -55,7 +60,7 @@ class Child:
         first_batch_seconds = 0.0
         begin = time.perf_counter()
         for delivered in self._running.epoch(self._epoch):
-            batch = views.as_tensors(*delivered)
+            batch = views.as_tensors(*delivered[:2])
             views.wait_for(batch[1])
             first_batch_seconds = first_batch_seconds or time.perf_counter() - begin
             numbers = views.to_numpy(batch[1]).reshape(-1)
@@ -65,8 +70,11 @@ class Child:
         self._epoch += 1
         if batch is None:
             raise AssertionError("the epoch was empty")
+        targets = delivered[2:]
         del delivered
         fault = views.fault_of_form(batch[0], batch[1], self._task.batch_size, self._task.pipeline)
+        if fault is None and self._task.pipeline.kind == "detect":
+            fault = fault_of_targets(targets[0], self._task.batch_size, self._task.pipeline.size)
         whole_batches = self._task.samples // self._task.batch_size * self._task.batch_size
         # A loader whose workers each drop their own last batch delivers a little less; twice the same is never right.
         if fault is None and not whole_batches * 0.7 <= images <= whole_batches:
@@ -97,28 +105,39 @@ class Child:
         running = self._entry.open(replace(self._task, pipeline=pipeline))
         differences: list[float] = []
         try:
-            for images, labels in running.epoch(0):
+            for images, labels, *targets in running.epoch(0):
                 numbers = views.to_numpy(labels).reshape(-1).tolist()
-                if pipeline.kind == "decode":
-                    levels = [views.to_numpy(image).astype(np.float32) for image in images]
-                else:
-                    levels = views.grey_levels(views.as_nhwc(images))
-                for level, label in zip(levels, numbers, strict=True):
-                    expected = views.reference(self._photographs / f"{label:05d}" / "0.jpg", pipeline)
-                    if level.shape != expected.shape:
-                        return {"fault": f"photograph {label} has shape {level.shape}, expected {expected.shape}"}
-                    differences.append(float(np.abs(level - expected).mean()))
+                if pipeline.kind == "detect":
+                    fault = fault_of_boxes(targets[0], [self._boxes[label] for label in numbers], pipeline.size)
+                    if fault is not None:
+                        return {"fault": fault}
+                for view in views.views_of(images):
+                    if pipeline.kind == "decode":
+                        levels = [views.to_numpy(image).astype(np.float32) for image in view]
+                    else:
+                        levels = views.grey_levels(views.as_nhwc(view))
+                    for level, label in zip(levels, numbers, strict=True):
+                        expected = views.reference(self._photographs / f"{label:05d}" / "0.jpg", pipeline)
+                        if level.shape != expected.shape:
+                            return {"fault": f"photograph {label} has shape {level.shape}, expected {expected.shape}"}
+                        differences.append(float(np.abs(level - expected).mean()))
                 if len(differences) >= _CHECKED_IMAGES:
                     break
         finally:
             running.close()
         mean, worst = float(np.mean(differences)), float(np.max(differences))
-        limit = self._entry.limits[pipeline.kind]
+        limit = self._entry.limits["train" if pipeline.kind in ("views", "detect") else pipeline.kind]
         fault = None if mean <= limit else f"mean absolute difference {mean:.2f} grey levels, at most {limit} allowed"
         return {"fault": fault, "compared": len(differences), "mean_difference": mean, "worst_image": worst}
 
     def statistics(self) -> dict[str, Any]:
         """Statistics of at least two deliveries of each photograph, and DELIVERIES altogether, by ordinary epochs."""
+        if self._task.pipeline.augment:
+            shown = self._task.samples * (2 if self._task.pipeline.kind == "views" else 1)
+            epochs = max(1 if shown >= 3 * self._num_photographs else 2, -(-augmented.DELIVERIES // shown))
+            first, self._epoch = self._epoch, self._epoch + epochs
+            batches = (batch for number in range(epochs) for batch in self._running.epoch(first + number))
+            return {"augmented": augmented.statistics(batches, self._task.pipeline)}
         epochs = max(1 if self._task.samples >= 3 * self._num_photographs else 2, -(-DELIVERIES // self._task.samples))
         first, self._epoch = self._epoch, self._epoch + epochs
         return statistics(batch for number in range(epochs) for batch in self._running.epoch(first + number))

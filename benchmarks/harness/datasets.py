@@ -15,17 +15,22 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SHARD_SAMPLES = 256
 _FORMAT = 3  # raise when what is written changes
+ANNOTATIONS = "annotations.json"
+
+# Boxes (n, 4; XYXY in pixels), category ids (n,), and the width and height of the image.
+Annotated = tuple[NDArray[np.float32], NDArray[np.int64], tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +74,11 @@ class Corpus:
         folder = "folder-q90" if form.endswith("-q90") else "folder"
         return self.form(folder) / f"{label:05d}" / "0.jpg"
 
+    @property
+    def boxes(self) -> list[Annotated]:
+        """Boxes, category ids and size of each photograph, where the corpus has any."""
+        return read_boxes(self.root / ANNOTATIONS)[: self.photographs]
+
     def summary(self) -> dict[str, object]:
         """What a result says about its data; without the machine's paths."""
         return {key: value for key, value in asdict(self).items() if key != "root"} | {"samples": self.samples}
@@ -91,14 +101,82 @@ def open_corpus(source: Path | None, cache: Path, samples: int) -> Corpus:
         digest=digest.hexdigest()[:16],
     )
     if not (root / "corpus.json").exists():
-        partial = _partial(root / "folder")
-        for label, jpeg in enumerate(jpegs):
-            (partial / f"{label:05d}").mkdir(parents=True)
-            for repeat in range(repeats):
-                (partial / f"{label:05d}" / f"{repeat}.jpg").write_bytes(jpeg)
-        partial.rename(root / "folder")
+        _lay_out(jpegs, corpus)
         (root / "corpus.json").write_text(json.dumps(corpus.summary()))
     return corpus
+
+
+def open_detection_corpus(source: Path, cache: Path, samples: int) -> Corpus:
+    """COCO's photographs with boxes (``images``, ``annotations/instances.json``), at least ``samples``; as open_corpus.
+
+    Beside the folder of images lies ``annotations.json`` in COCO's layout; image n shows photograph n % photographs.
+    """
+    table = json.loads((source / "annotations" / "instances.json").read_text())
+    names = sorted(row["file_name"] for row in table["images"])
+    photograph = {row["id"]: names.index(row["file_name"]) for row in table["images"]}
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode())
+    jpegs = [(source / "images" / name).read_bytes() for name in names]
+    for jpeg in jpegs:
+        digest.update(jpeg)
+    repeats = max(1, -(-samples // len(jpegs)))
+    corpus = Corpus(
+        root=cache / f"{digest.hexdigest()[:12]}-x{repeats}-v{_FORMAT}",
+        source=source.name,
+        photographs=len(jpegs),
+        repeats=repeats,
+        mean_bytes=sum(map(len, jpegs)) // len(jpegs),
+        digest=digest.hexdigest()[:16],
+    )
+    if not (corpus.root / "corpus.json").exists():
+        _lay_out(jpegs, corpus)
+        sizes = [Image.open(BytesIO(jpeg)).size for jpeg in jpegs]
+        numbers = range(corpus.samples)
+        rows = [row for row in table["annotations"] if not row.get("iscrowd")]
+        annotations = {
+            "images": [
+                {
+                    "id": number,
+                    "file_name": f"{number % len(jpegs):05d}/{number // len(jpegs)}.jpg",
+                    "width": sizes[number % len(jpegs)][0],
+                    "height": sizes[number % len(jpegs)][1],
+                }
+                for number in numbers
+            ],
+            "annotations": [
+                row | {"id": turn * len(rows) + place, "image_id": photograph[row["image_id"]] + turn * len(jpegs)}
+                for turn in range(repeats)
+                for place, row in enumerate(rows)
+            ],
+            "categories": table["categories"],
+        }
+        (corpus.root / ANNOTATIONS).write_text(json.dumps(annotations))
+        (corpus.root / "corpus.json").write_text(json.dumps(corpus.summary()))
+    return corpus
+
+
+@functools.cache
+def read_boxes(annotations: Path) -> list[Annotated]:
+    """What an ``annotations.json`` says of each image, in order."""
+    table = json.loads(annotations.read_text())
+    boxes: list[list[list[float]]] = [[] for _ in table["images"]]
+    labels: list[list[int]] = [[] for _ in table["images"]]
+    for row in table["annotations"]:
+        left, top, width, height = row["bbox"]
+        boxes[row["image_id"]].append([left, top, left + width, top + height])
+        labels[row["image_id"]].append(row["category_id"])
+    return [
+        (np.array(corners, np.float32).reshape(-1, 4), np.array(categories, np.int64), (row["width"], row["height"]))
+        for corners, categories, row in zip(boxes, labels, table["images"], strict=True)
+    ]
+
+
+def _lay_out(jpegs: Sequence[bytes], corpus: Corpus) -> None:
+    partial = _partial(corpus.root / "folder")
+    for label, jpeg in enumerate(jpegs):
+        (partial / f"{label:05d}").mkdir(parents=True)
+        for repeat in range(corpus.repeats):
+            (partial / f"{label:05d}" / f"{repeat}.jpg").write_bytes(jpeg)
+    partial.rename(corpus.root / "folder")
 
 
 def _found(source: Path) -> list[bytes]:
@@ -162,7 +240,11 @@ def _write_tar(folder: Path, target: Path) -> None:
 def _write_fastload(folder: Path, target: Path) -> None:
     import fastload
 
-    fastload.convert(str(folder), str(target))
+    annotations = folder.parent / ANNOTATIONS
+    if annotations.exists():
+        fastload.convert(str(annotations), str(target), images=str(folder))
+    else:
+        fastload.convert(str(folder), str(target))
 
 
 def _write_fastload_without_index(folder: Path, target: Path) -> None:

@@ -53,9 +53,16 @@ def as_tensors(images: Any, labels: Any) -> tuple[Any, torch.Tensor]:
     """A batch as a training loop takes it: PyTorch's tensors, without a copy where a loader delivers arrays."""
     if isinstance(images, list):
         return [_tensor(image) for image in images], _tensor(labels)
+    if isinstance(images, tuple):
+        return tuple(as_tensors(view, labels)[0] for view in images), _tensor(labels)
     if isinstance(images, np.ndarray):
         return torch.from_numpy(images).permute(0, 3, 1, 2), _tensor(labels)
     return images, _tensor(labels)
+
+
+def views_of(images: Any) -> tuple[Any, ...]:
+    """The batches of a delivery: one, or one for each view."""
+    return images if isinstance(images, tuple) else (images,)
 
 
 def _tensor(value: Any) -> torch.Tensor:
@@ -86,6 +93,12 @@ def fault_of_form(images: Any, labels: Any, batch_size: int, pipeline: Pipeline)
         return (
             None if shapes == {(3, 3, "uint8")} else f"expected uint8 H x W x 3 images, got (ndim, C, dtype) {shapes}"
         )
+    if len(views_of(images)) != (2 if pipeline.kind == "views" else 1):
+        return f"{len(views_of(images))} views"
+    return next(filter(None, (_fault_of_view(view, batch_size, pipeline) for view in views_of(images))), None)
+
+
+def _fault_of_view(images: Any, batch_size: int, pipeline: Pipeline) -> str | None:
     array = as_nhwc(images)
     expected = (batch_size, pipeline.size, pipeline.size, 3)
     if array.shape != expected or str(array.dtype) != pipeline.dtype:
@@ -108,7 +121,10 @@ def reference(path: Path, pipeline: Pipeline) -> NDArray[np.float32]:
     if pipeline.kind == "decode":
         return np.asarray(image, np.float32)
     width, height = image.size
-    if pipeline.kind == "train":
+    if pipeline.kind == "detect":
+        image = image.resize((pipeline.size, pipeline.size), Image.Resampling.BILINEAR)
+        return np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), np.float32)
+    if pipeline.kind in ("train", "views"):
         side = min(width, height)
         crop_width, crop_height = (side, side) if pipeline.ratio == (1.0, 1.0) else (width, height)
         left, top = (width - crop_width) // 2, (height - crop_height) // 2

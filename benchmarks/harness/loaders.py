@@ -36,10 +36,12 @@ class Running(ABC):
     """A loader that was opened for a task. Opening, compiling and starting workers are not timed."""
 
     @abstractmethod
-    def epoch(self, number: int) -> Iterator[tuple[Any, Any]]:
+    def epoch(self, number: int) -> Iterator[tuple[Any, ...]]:
         """Batches of one epoch in a random order ("train") or any order: (images, labels).
 
-        Images are a tensor N x 3 x H x W or an array N x H x W x 3; for "decode" a sequence of H x W x 3 uint8.
+        Images are a tensor N x 3 x H x W or an array N x H x W x 3; for "decode" a sequence of H x W x 3 uint8; for
+        "views" a tuple of two batches. For "detect" a third element has, for each image, its boxes (n, 4; XYXY in
+        pixels of the output) and their classes (n,).
         """
 
     def close(self) -> None:  # noqa: B027  (most have nothing to do)

@@ -13,7 +13,7 @@ import psutil
 
 _PACKAGES = (
     "fastload numpy numba llvmlite torch torchvision pillow simplejpeg opencv-python opencv-python-headless ffcv "
-    "nvidia-dali-cuda130 nvidia-dali-cuda120 webdataset spdl litdata mosaicml-streaming pytest-benchmark"
+    "nvidia-dali-cuda130 nvidia-dali-cuda120 webdataset albumentations spdl litdata mosaicml-streaming pytest-benchmark"
 ).split()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.harness import augmented
 from benchmarks.harness.chance import fault_of_chance, reference_statistics
 from benchmarks.harness.datasets import REPOSITORY, Corpus
 from benchmarks.harness.pipelines import PIPELINES
@@ -234,7 +235,14 @@ def _watch_and_check(process: LoaderProcess, outcome: Outcome, group: Group, cor
         process.ask("epoch")
     outcome.memory, outcome.torch_memory = watch.memory(), memory_of_torch()
     outcome.gpu_seconds = process.ask("gpu_time")["gpu_seconds"] if group.device != "cpu" else None
-    if pipeline.kind == "train":
+    if pipeline.augment:
+        found = process.ask("statistics")
+        reference = augmented.reference_statistics(corpus, pipeline)
+        fault = augmented.fault(found["augmented"], reference, find(process.peer).allowed.get(pipeline.augment, {}))
+        if fault:
+            raise LoaderFailure(f"{process.peer}: {fault}")
+        outcome.check |= found
+    elif pipeline.kind == "train":
         found = process.ask("statistics")
         fault = fault_of_chance(found, reference_statistics(corpus, pipeline))
         if fault:

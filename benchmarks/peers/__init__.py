@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,14 @@ _AREA = {"train": 5.0, "eval": 7.0, "decode": 0.5}
 # cv2.INTER_LINEAR does not antialias: sharper where the crop is larger than the output.
 _ALIASED = {"train": 8.0, "eval": 8.0, "decode": 0.5}
 
+# DALI has no permutation of channels, and draws the sides of a crop by overlap otherwise, giving up where torchvision
+# tries another overlap: boxes are a tenth smaller and a seventh more.
+_DALI_ALLOWED = {
+    "distort": {"warmth": math.inf, "boxes": 2.0, "box_width": 2.0, "box_height": 2.0},
+}
+
 _ALL = ("train", "eval", "decode")
+_AUGMENTS = ("jitter", "jitter-nohue", "randaugment", "trivial", "simclr", "distort")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +42,11 @@ class Entry:
         form: Format of the data that it reads (benchmarks/harness/datasets.py).
         settings: What it is set to, for the table.
         limits: Largest mean absolute difference to Pillow by kind of pipeline.
-        kinds: Kinds of pipeline that it offers.
+        kinds: Kinds of pipeline that it offers, where nothing is done but crops and flips.
+        augments: Augmentations that it offers (benchmarks/harness/pipelines.py).
+        lacks: Why it has no part in the others, where that was looked into.
+        allowed: For an augmentation that it defines otherwise than torchvision, measures of
+            benchmarks/harness/augmented.py, with how many times the others' tolerance it is allowed.
         options: Keyword arguments of its class.
         endless: Whether its stream runs on past the end of an epoch, so that an epoch's count of one photograph may
             take in some of the next.
@@ -49,6 +61,9 @@ class Entry:
     settings: str
     limits: Mapping[str, float] = field(default_factory=lambda: _ANTIALIASED)
     kinds: tuple[str, ...] = _ALL
+    augments: tuple[str, ...] = ()
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    allowed: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     endless: bool = False
     central_fallback: bool = True
@@ -86,6 +101,7 @@ PEERS: dict[str, Entry] = {
         form="fastload",
         settings="tar shards of the original bytes with seek indexes, as fastload convert writes them; defaults",
         kinds=("train", "eval"),
+        augments=_AUGMENTS,
     ),
     "fastload-lean": Entry(
         title="fastload, least memory",
@@ -167,9 +183,18 @@ PEERS: dict[str, Entry] = {
         module="ffcv_beton",
         requires=("ffcv",),
         form="beton-original",
-        settings="as ffcv-q90, on a .beton that holds the original JPEG bytes",
+        settings="as ffcv-q90, on a .beton that holds the original JPEG bytes; "
+        "RandomBrightness, RandomContrast, RandomSaturation in this order",
         limits=_AREA,
         kinds=("train", "eval"),
+        augments=("jitter-nohue",),
+        lacks={
+            "jitter": "no hue",
+            "randaugment": "no RandAugment",
+            "trivial": "no TrivialAugment, no RandomErasing",
+            "simclr": "no hue, no random grayscale, no blur",
+            "distort": "no boxes",
+        },
     ),
     "ffcv-raw": Entry(
         title="FFCV",
@@ -199,6 +224,8 @@ PEERS: dict[str, Entry] = {
         form="folder",
         settings="CPU, decoders.image + random_resized_crop or resize + crop_mirror_normalize",
         options={"fused": False},
+        augments=_AUGMENTS,
+        allowed=_DALI_ALLOWED,
         limits=_DALI,
         endless=True,
         central_fallback=False,
@@ -218,6 +245,23 @@ PEERS: dict[str, Entry] = {
         form="folder",
         settings="DataLoader, persistent workers, torchvision.io + v2, normalised into a shared batch",
         options={"decoder": "torchvision", "normalise": "store"},
+        augments=_AUGMENTS,
+    ),
+    "albumentations": Entry(
+        title="Albumentations, not antialiased",
+        module="albumentations_loader",
+        requires=("albumentations", "simplejpeg", "cv2", *_TORCH),
+        form="folder",
+        settings="DataLoader, persistent workers, simplejpeg + Albumentations 2 (OpenCV), LUT into a shared batch",
+        limits=_ALIASED,
+        kinds=("train",),
+        augments=("jitter", "jitter-nohue", "simclr"),
+        allowed={augment: {"detail": 2.5} for augment in ("jitter", "jitter-nohue", "simclr")},  # not antialiased
+        lacks={
+            "randaugment": "no RandAugment",
+            "trivial": "no TrivialAugment",
+            "distort": "no crop by the overlap with boxes",
+        },
     ),
     "webdataset": Entry(
         title="WebDataset",

@@ -13,7 +13,8 @@ from torch.utils.data import get_worker_info
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
-from benchmarks.harness.pipelines import MEAN, STD, Pipeline
+from benchmarks.harness.pipelines import ERASING, MEAN, STD, Pipeline
+from benchmarks.harness.torchvision_chain import chain, with_boxes
 
 
 class Recipe:
@@ -39,25 +40,26 @@ class Recipe:
         if pipeline.kind == "decode":
             self._transforms: Any = None
             return
-        if pipeline.kind == "train":
-            steps: list[Any] = [
-                v2.RandomResizedCrop(pipeline.size, scale=pipeline.scale, ratio=pipeline.ratio, antialias=True),
-                v2.RandomHorizontalFlip(pipeline.flip),
-            ]
-        else:
-            steps = [v2.Resize(pipeline.resize, antialias=True), v2.CenterCrop(pipeline.size)]
-        steps.append(v2.ToImage())  # a PIL image becomes a tensor after the resize, on fewer pixels
+        steps: list[Any] = [chain(pipeline)]
+        if decoder == "pil":
+            steps.append(v2.ToImage())  # it becomes a tensor after the resize, on fewer pixels
         if normalise == "sample":
             steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
         self._transforms = v2.Compose(steps)
+        self._erase = v2.RandomErasing(ERASING, inplace=True) if pipeline.augment == "trivial" else None
 
-    def image(self, jpeg: bytes) -> torch.Tensor:
-        """One image: 3 x H x W for a batch, H x W x 3 uint8 for "decode"."""
+    def image(self, jpeg: bytes, annotated: Any = None) -> Any:
+        """One image: 3 x H x W for a batch, H x W x 3 uint8 for "decode", a pair of views, or a dict with boxes."""
         if self._decoder == "pil":
             with Image.open(BytesIO(jpeg)) as opened:
                 decoded: Any = opened.convert("RGB")
         else:
             decoded = decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        if self._pipeline.kind == "views":
+            return self._transforms(decoded), self._transforms(decoded)
+        if self._pipeline.kind == "detect":
+            boxes, classes, _ = annotated
+            return self._transforms(with_boxes(decoded, torch.from_numpy(boxes), torch.from_numpy(classes)))
         if self._transforms is not None:
             return self._transforms(decoded)
         return (
@@ -66,7 +68,7 @@ class Recipe:
             else decoded.permute(1, 2, 0)
         )
 
-    def collate(self, samples: Sequence[tuple[torch.Tensor, int]]) -> tuple[Any, torch.Tensor]:
+    def collate(self, samples: Sequence[tuple[Any, int]]) -> tuple[Any, ...]:
         """A batch in the final type and memory order."""
         labels = torch.tensor([label for _, label in samples])
         if self._transforms is None:
@@ -74,10 +76,21 @@ class Recipe:
         if self._normalise == "sample":
             images = torch.stack([image for image, _ in samples])
             return images.to(self._dtype, memory_format=self._memory), labels
-        images = self._new_batch((len(samples), 3, self._pipeline.size, self._pipeline.size))
-        for row, (image, _) in zip(images, samples, strict=True):
+        if self._pipeline.kind == "views":
+            return tuple(self._stored([views[number] for views, _ in samples]) for number in range(2)), labels
+        if self._pipeline.kind == "detect":
+            # Arrays: each tensor would go to the main process with a file descriptor of its own.
+            targets = [(sample["boxes"].numpy(), sample["labels"].numpy()) for sample, _ in samples]
+            return self._stored([sample["image"] for sample, _ in samples]), labels, targets
+        return self._stored([image for image, _ in samples]), labels
+
+    def _stored(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        batch = self._new_batch((len(images), 3, self._pipeline.size, self._pipeline.size))
+        for row, image in zip(batch, images, strict=True):
             row.copy_(image.to(torch.float32).sub_(self._mean).mul_(self._scale))
-        return images, labels
+            if self._erase is not None:
+                self._erase(row)
+        return batch
 
     def _new_batch(self, shape: tuple[int, ...]) -> torch.Tensor:
         if get_worker_info() is None:

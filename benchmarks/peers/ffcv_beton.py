@@ -10,10 +10,19 @@ from ffcv.fields.basics import IntDecoder
 from ffcv.fields.rgb_image import CenterCropRGBImageDecoder, RandomResizedCropRGBImageDecoder
 from ffcv.loader import Loader as FFCVLoader
 from ffcv.loader import OrderOption
-from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, Squeeze, ToTensor, ToTorchImage
+from ffcv.transforms import (
+    NormalizeImage,
+    RandomBrightness,
+    RandomContrast,
+    RandomHorizontalFlip,
+    RandomSaturation,
+    Squeeze,
+    ToTensor,
+    ToTorchImage,
+)
 
 from benchmarks.harness.loaders import Running, Task
-from benchmarks.harness.pipelines import MEAN, STD
+from benchmarks.harness.pipelines import JITTER, MEAN, STD
 
 
 class Loader(Running):
@@ -27,6 +36,9 @@ class Loader(Running):
                 RandomResizedCropRGBImageDecoder(size, scale=pipeline.scale, ratio=pipeline.ratio),
                 RandomHorizontalFlip(flip_prob=pipeline.flip),
             ]
+            if pipeline.augment == "jitter-nohue":
+                jitter = zip((RandomBrightness, RandomContrast, RandomSaturation), JITTER[:3], strict=True)
+                geometry += [step(strength, p=1.0) for step, strength in jitter]
         else:
             geometry = [CenterCropRGBImageDecoder(size, ratio=pipeline.size / pipeline.resize)]
         normalise = NormalizeImage(np.array(MEAN) * 255, np.array(STD) * 255, np.dtype(pipeline.dtype).type)

@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.harness.loaders import Running, Task
-from benchmarks.peers._folder import list_folder, read
+from benchmarks.peers._folder import boxes_of, list_folder, read
 from benchmarks.peers._torch import Recipe
 
 
 class _Folder(Dataset[Any]):
     def __init__(self, task: Task, recipe: Recipe) -> None:
         self._paths, self._labels = list_folder(task.data)
+        self._boxes = boxes_of(task.data, self._paths) if task.pipeline.kind == "detect" else None
         self._recipe = recipe
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self._recipe.image(read(self._paths[index])), int(self._labels[index])
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        annotated = None if self._boxes is None else self._boxes[index]
+        return self._recipe.image(read(self._paths[index]), annotated), int(self._labels[index])
 
 
 class Loader(Running):
@@ -40,5 +41,5 @@ class Loader(Running):
             collate_fn=recipe.collate,
         )
 
-    def epoch(self, number: int) -> Iterator[tuple[Any, Any]]:
+    def epoch(self, number: int) -> Iterator[tuple[Any, ...]]:
         yield from self._loader
