@@ -155,9 +155,9 @@ class Maps:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Warp]:
         """Grids and windows as small as the maps need, and the maps to them.
 
-        Where resizes since have made the image smaller the whole grid is made so much smaller (the separable pass then
-        does the antialiasing), and of the window only that part is kept which is seen. Image 0 is then no image of any
-        step: its edges repeat, and an image between cuts where the window ended.
+        Where resizes since have made the image smaller the whole grid is made so much smaller: the separable pass then
+        does the antialiasing. Its edges are no whole pixels any more: they repeat, and an image between cuts where they
+        are. Of the window only that part is kept which is seen, if that is much less.
 
         Args:
             grid: int64 (n, 2).
@@ -178,7 +178,8 @@ class Maps:
         end = np.ceil(np.minimum(edges[..., 1], edges[..., 0] + high * ratio + _MARGIN)).astype(np.int64)
         end = np.maximum(end, begin + 1)
         whole = (np.ceil(edges[..., 1]) - np.floor(edges[..., 0])).prod(axis=1)
-        changed = self.active & ((smaller != grid).any(axis=1) | ((end - begin).prod(axis=1) < _WORTH_IT * whole))
+        shrunk = self.active & (smaller != grid).any(axis=1)
+        changed = shrunk | (self.active & ((end - begin).prod(axis=1) < _WORTH_IT * whole))
         to_new = product(
             shifted(-begin[:, 1].astype(np.float64), -begin[:, 0].astype(np.float64), count),
             product(
@@ -189,11 +190,11 @@ class Maps:
         for axis in (0, 1):
             turned = product(mirrored((end - begin)[:, axis], axis), product(to_new, mirrored(extent[:, axis], axis)))
             to_new = np.where(flips[axis, :, None, None], turned, to_new)
-        cut = changed & hidden & (self.fill[:, 0, 0] >= 0.0)
+        cut = shrunk & hidden & (self.fill[:, 0, 0] >= 0.0)
         if cut.any():
             self._insert(cut)
         self.matrix[changed, 0] = product(to_new[changed], self.matrix[changed, 0])
-        self.fill[changed, 0] = REPEATS
+        self.fill[shrunk, 0] = REPEATS
         new_window = np.concatenate((begin, end - begin), axis=1)
         window = np.where(changed[:, None], new_window, window)
         self.size[:, 0] = window[:, 2:]
@@ -208,6 +209,7 @@ class Maps:
             active=self.active,
             # A border that is resized has none of its own.
             bilinear=self.bilinear | ~self.nearest,
+            part=changed if changed.any() else None,
         )
         return np.where(changed[:, None], smaller, grid), window, warp
 

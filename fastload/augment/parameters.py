@@ -82,13 +82,13 @@ class Warp:
     Attributes:
         matrix: float64 (n, k, 3, 3), from the output to image j.
         size: int32 (n, k, 2), height and width of image j; of image 0 the window's.
-        fill: float64 (n, k, 3), levels of red, green and blue; of image 0 perhaps -1 (see above).
+        fill: float64 (n, k, 3), levels of red, green and blue; of image 0 perhaps -1 (see part).
         active: bool (n,), False where a sample has no map at all: its window is the output.
         bilinear: bool (n,), or nearest. At the edges of image 0 ``mask * (mixed - fill) + fill`` is left of bilinear,
             as in torchvision: ``mixed`` is the weighted sum of the neighbours that there are, ``mask`` that of 1.
-
-    Where ``fill[i, 0]`` is below 0, image 0 is not an image of any step but that part of one which is seen, resampled
-    as small as the maps need: it has no edges, its outermost pixels repeat beyond it.
+        part: bool (n,), whether image 0 is not an image of any step, but that part of one which is seen (so that
+            targets are not cut off at its edges); None where no sample has only a part. Where ``fill[i, 0]`` is below 0
+            it was made smaller as well, and has no edges at all: its outermost pixels repeat beyond it.
     """
 
     matrix: NDArray[np.float64]
@@ -96,6 +96,7 @@ class Warp:
     fill: NDArray[np.float64]
     active: NDArray[np.bool_]
     bilinear: NDArray[np.bool_]
+    part: NDArray[np.bool_] | None = None
 
     def rows(self, rows: slice) -> Warp:
         """The maps of some of the samples; views, not copies."""
@@ -105,6 +106,7 @@ class Warp:
             fill=self.fill[rows],
             active=self.active[rows],
             bilinear=self.bilinear[rows],
+            part=None if self.part is None else self.part[rows],
         )
 
 

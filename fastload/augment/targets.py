@@ -199,9 +199,9 @@ def _canvas(draws: Draws, rows: NDArray[np.int64]) -> tuple[Points, Points, Poin
 
 def _is_part(draws: Draws) -> NDArray[np.bool_]:
     """Samples whose window is a part of an image of a step, not one, bool (n,): nothing is cut off at its edges."""
-    if draws.warp is None:
+    if draws.warp is None or draws.warp.part is None:
         return np.zeros(len(draws.ids), np.bool_)
-    return np.asarray(draws.warp.active & (draws.warp.fill[:, 0, 0] < 0.0))
+    return draws.warp.active & draws.warp.part
 
 
 def _apply(matrix: NDArray[np.float64], x: Points, y: Points) -> tuple[Points, Points]:
