@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import socket
 import threading
 import time
+import unittest.mock
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -100,7 +102,8 @@ class Server:
 def serving(folder: Path, **script) -> Iterator[Server]:
     server = Server(Path(folder), Script(**script))
     try:
-        yield server
+        with unittest.mock.patch.dict(os.environ, {"no_proxy": "127.0.0.1"}):
+            yield server
     finally:
         server.close()
 

@@ -48,6 +48,7 @@ class HttpOrigin:
         self._idle: dict[tuple[str, str], list[Connection]] = {}
         self._busy: set[Connection] = set()
         self._closed = False
+        self._proxies = getproxies()  # once: to look takes as long as all else that a request costs
         self._tls = ssl.create_default_context()
 
     def open(self, url: str, start: int, stop: int | None) -> HttpBody:
@@ -106,7 +107,7 @@ class HttpOrigin:
     def _connect(self, parts: SplitResult) -> tuple[Connection, bool, tuple[str, dict[str, str]] | None]:
         """A connection, whether it is new, and what a proxy wants before the path and among the headers."""
         host, timeout = parts.hostname or "", self._patience.timeout
-        proxy = _proxy_for(parts)
+        proxy = _proxy_for(parts, self._proxies.get(parts.scheme))
         prefix = None
         if proxy is not None and parts.scheme == "http":
             authority = parts.netloc.rpartition("@")[2]
@@ -209,12 +210,9 @@ class HttpBody:
         self._parts = parts
 
     def read_into(self, view: memoryview) -> int:
-        try:
-            return self._response.readinto(view)
-        except http.client.IncompleteRead as error:  # of chunks; what came lies in view
-            if not error.partial:
-                raise
-            return len(error.partial)
+        data = self._response.read1(len(view))  # what has come; readinto would wait until the view is full
+        view[: len(data)] = data
+        return len(data)
 
     def skip(self, count: int) -> None:
         """Reads bytes that were not asked for."""
@@ -251,8 +249,7 @@ def _asked_wait(response: http.client.HTTPResponse) -> float:
         return 0.0
 
 
-def _proxy_for(parts: SplitResult) -> SplitResult | None:
-    url = getproxies().get(parts.scheme)
+def _proxy_for(parts: SplitResult, url: str | None) -> SplitResult | None:
     if not url or proxy_bypass(parts.hostname or ""):
         return None
     proxy = urlsplit(url if "://" in url else f"http://{url}")
