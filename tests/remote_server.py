@@ -29,6 +29,7 @@ class Script:
         misdeeds: Chosen among, by chance.
         share: Of the requests that are mistreated, 0 to 1.
         delay: Seconds before each answer.
+        slow: Files with this ending are answered after 30 seconds.
         gone: Every connection is closed without an answer.
         missing: Names that it says it does not have.
     """
@@ -36,6 +37,7 @@ class Script:
     misdeeds: tuple[str, ...] = ()
     share: float = 0.5
     delay: float = 0.0
+    slow: str = "nothing"
     gone: bool = False
     missing: set[str] = field(default_factory=set)
     seed: int = 7
@@ -46,6 +48,7 @@ class Server:
 
     Attributes:
         url: Of the folder.
+        most_at_once: Requests that waited for an answer at the same time.
         requests: (name, start, stop, what was done) of each request so far; stop None for the end.
     """
 
@@ -53,7 +56,7 @@ class Server:
         self.script = script
         self.folder = folder
         self.requests: list[tuple[str, int, int | None, str]] = []
-        self.connections = 0
+        self.connections = self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self._chance = random.Random(script.seed)
         outer = self
@@ -138,8 +141,14 @@ class _Handler(BaseHTTPRequestHandler):
         deed = "gone" if server.script.gone else server.choose()
         with server.lock:
             server.requests.append((name, start, stop, deed))
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
         if server.script.delay:
             time.sleep(server.script.delay)
+        with server.lock:
+            server.at_once -= 1
+        if name.endswith(server.script.slow):
+            time.sleep(30)
         path = server.folder / name
         if deed == "gone":
             self.close_connection = True

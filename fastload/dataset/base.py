@@ -160,6 +160,10 @@ class Dataset(ABC):
         """
         return Expectation()
 
+    def counts(self) -> dict[str, int]:
+        """What reading took, since the data set was opened, by name; for the Loader's statistics."""
+        return {}
+
     def tend(self, *, busy: bool) -> bool:
         """Does one small piece (about a millisecond) of work that makes later reads faster; False if there is none.
 

@@ -172,6 +172,10 @@ class RemoteShardedDataset(ShardedDataset):
             path=shown(url),
         )
 
+    def counts(self) -> dict[str, int]:
+        """Requests that were made, bytes that they brought, and requests that had to be made again."""
+        return {f"remote.{name}": number for name, number in sorted(self._supply.fetcher.counts.items())}
+
     def await_seek_indexes(self, ids: NDArray[np.int64], seconds: float) -> None:
         """Waits until the seek indexes of the shards of these samples are here, or it is known that there are none."""
         shards = np.unique(self.extents(ids)[0])

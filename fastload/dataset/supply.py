@@ -343,12 +343,16 @@ class Supply:
         if self._packs is not None:
             self._packs.forget(sample)
 
-    def close(self) -> None:
-        """Ends what is under way. Safe to call twice."""
+    def end(self) -> None:
+        """Ends what is waited for, at once; threads may still be about."""
         self._closed = True
         for expected in list(self._expected):
             expected.close()
         self.fetcher.close()
+
+    def close(self) -> None:
+        """Ends what is under way, and every thread. Safe to call twice."""
+        self.end()
         self.errands.close()
 
 
@@ -359,6 +363,15 @@ def _after_fork() -> None:
     for supply in list(_supplies):
         supply.after_fork()
 
+
+def _end_all() -> None:
+    for supply in list(_supplies):
+        supply.end()
+
+
+# The interpreter waits for the engine's threads before it runs atexit functions, and they may wait for a server: this
+# is the hook before that (see fastload.engine.serving).
+threading._register_atexit(_end_all)  # type: ignore[attr-defined]
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -303,7 +303,7 @@ class Loader:
 
     def stats(self) -> LoaderStats:
         """Where the time went since the Loader was made, and the account of the epoch."""
-        counts = self._stats.counts()
+        counts = {**self._stats.counts(), **self.dataset.counts()}
         if self._keeper.machinery is not None:
             counts["slots.added"] = self._keeper.machinery.num_added
         return LoaderStats(

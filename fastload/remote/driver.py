@@ -22,7 +22,10 @@ class DriverOrigin:
         self._options = {"timeout": 3 * patience.timeout} if isinstance(self._fs, AsyncFileSystem) else {}
 
     def open(self, url: str, start: int, stop: int | None) -> DriverBody:
-        return DriverBody(self._call(url, self._fs.cat_file, start=start or None, end=stop, **self._options))
+        data = self._call(url, self._fs.cat_file, start=start or None, end=stop, **self._options)
+        if stop is not None and len(data) > stop - start:
+            raise Broken(f"the driver gave {len(data):,} bytes in place of {stop - start:,}")
+        return DriverBody(data)
 
     def size(self, url: str) -> int:
         size = self._call(url, self._fs.info).get("size")

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -41,6 +42,9 @@ class Fetcher:
     Args:
         url: The place.
         patience: How long it is waited for.
+
+    Attributes:
+        counts: "requests", "bytes", and "retries", requests that had to be made again.
     """
 
     def __init__(self, url: str, patience: Patience) -> None:
@@ -48,7 +52,8 @@ class Fetcher:
         self._patience = patience
         self._closed = threading.Event()
         self._down: tuple[float, Unreachable] | None = None
-        self._warned = False
+        self._counting = threading.Lock()
+        self.counts: Counter[str] = Counter()
 
     def read_range(
         self, url: str, start: int, target: memoryview, *, file_size: int | None = None, given_up: Callable[[], bool]
@@ -86,6 +91,8 @@ class Fetcher:
                 if done >= before + _PROGRESS:
                     raise _Progress from None
                 raise
+            finally:
+                self._count("bytes", done - before)
             return True
 
         self._persist(attempt, url, f"bytes {start:,} to {stop:,}", given_up)
@@ -159,6 +166,10 @@ class Fetcher:
             path=shown(url),
         )
 
+    def _count(self, name: str, number: int = 1) -> None:
+        with self._counting:
+            self.counts[name] += number
+
     def forgive(self) -> None:
         """A server that was given up is tried again."""
         self._down = None
@@ -172,10 +183,12 @@ class Fetcher:
             if down is not None and time.monotonic() < down[0]:
                 raise down[1]
             asked = 0.0
+            self._count("requests")
             try:
                 return attempt()
             except _Progress:
                 failures = 0
+                self._count("retries")
                 continue
             except Broken as error:
                 reason, asked = str(error), min(error.wait, _LONGEST_ASKED_WAIT)
@@ -186,6 +199,7 @@ class Fetcher:
                     raise
                 reason = _in_words(error)  # a driver's or http.client's complaint of what came
             failures += 1
+            self._count("retries")
             if failures >= patience.attempts:
                 seconds = time.monotonic() - begin
                 failure = Unreachable(

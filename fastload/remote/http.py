@@ -10,6 +10,7 @@ import base64
 import contextlib
 import email.utils
 import http.client
+import logging
 import re
 import socket
 import ssl
@@ -23,6 +24,8 @@ from urllib.request import getproxies, proxy_bypass
 from fastload.errors import DataError
 from fastload.remote.origin import Broken, Patience, Refused
 from fastload.remote.urls import shown
+
+logger = logging.getLogger("fastload")
 
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _MOST_REDIRECTS: Final = 5
@@ -49,7 +52,8 @@ class HttpOrigin:
         self._busy: set[Connection] = set()
         self._closed = False
         self._proxies = getproxies()  # once: to look takes as long as all else that a request costs
-        self._tls = ssl.create_default_context()
+        self._tls: ssl.SSLContext | None = None
+        self._told = False
 
     def open(self, url: str, start: int, stop: int | None) -> HttpBody:
         origin = urlsplit(url).netloc
@@ -125,6 +129,7 @@ class HttpOrigin:
         if parts.scheme == "http":
             connection = Connection(*place, timeout=timeout)
         else:
+            self._tls = self._tls or ssl.create_default_context()  # takes 20 ms
             connection = http.client.HTTPSConnection(*place, timeout=timeout, context=self._tls)
             if proxy is not None:
                 connection.set_tunnel(host, port, {"Proxy-Authorization": _basic(proxy)} if proxy.username else {})
@@ -162,6 +167,13 @@ class HttpOrigin:
             body.total = None if found[3] == "*" else int(found[3])
         elif status == 200:  # the whole file, whatever was asked for
             body.total = response.length
+            if start and not self._told:
+                self._told = True
+                logger.warning(
+                    "%s: the server ignores ranges and sends whole files, of which what is not needed is read and "
+                    "thrown away; take another server (python -m http.server is one of these)",
+                    place,
+                )
             body.skip(start)
         elif status == 416 and start == 0 and response.getheader("Content-Range", "").strip() == "bytes */0":
             body.total = 0

@@ -126,8 +126,13 @@ class Packs:
         now = time.monotonic()
         if now - self._used.get(number, -_USED_SECONDS) >= _USED_SECONDS:
             self._used[number] = now
-            with contextlib.suppress(OSError):
+            try:
                 os.utime(path)
+            except FileNotFoundError:  # another process took its room, which it has once nobody holds the file
+                self._drop(number)
+                return None
+            except OSError:
+                pass  # somebody else's file
         file = self._open.get(number)
         if file is not None:
             self._open.move_to_end(number)

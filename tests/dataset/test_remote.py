@@ -4,8 +4,12 @@ import itertools
 import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
+import warnings
 
 import fsspec
 import numpy as np
@@ -157,15 +161,20 @@ def requests_of_tars(server):
     return {name: count for name, count in server.names().items() if name.endswith(".tar")}
 
 
-def test_read_ahead_hides_the_way_to_the_server(shards):
-    with serving(shards, delay=0.05) as server, open_dataset(server.url, cache_dir=None) as remote:
+def test_what_comes_next_is_fetched_while_a_batch_is_used_many_requests_at_once(shards):
+    with serving(shards, delay=0.1) as server, open_dataset(server.url) as remote:
         server.forget()
-        begin = time.perf_counter()
-        batches(remote)
-        seconds = time.perf_counter() - begin
-        asked = sum(requests_of_tars(server).values())
-        assert asked >= 20
-        assert seconds < 0.5 * 0.05 * asked
+        with fl.Loader(remote, batch_size=2, transforms=TRAIN, engine="cpu", prefetch=1) as loader:
+            iterator = iter(loader)
+            next(iterator)
+            deadline = time.monotonic() + 30
+            while remote.counts()["remote.bytes"] < remote.num_bytes(np.arange(60)).sum():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            asked = len(server.requests)
+            assert sum(1 for _ in iterator) == 29
+            assert [entry for entry in server.requests[asked:] if entry[0].endswith(".tar")] == []
+        assert server.most_at_once >= 10
 
 
 def test_no_more_is_fetched_ahead_than_may_be(shards):
@@ -205,7 +214,7 @@ def test_a_server_that_is_gone_is_one_error_and_no_hang(shards):
             ) as caught:
                 for _ in iterator:
                     pass
-            assert time.perf_counter() - begin < 5
+            assert time.perf_counter() - begin < 20
             assert caught.value.__cause__ is None
             state = loader.state_dict()
             server.script.gone = False
@@ -293,7 +302,9 @@ def test_it_survives_pickle_fork_and_close(shards):
         expected = image_of(remote, 5)
         with pickle.loads(pickle.dumps(remote)) as copy:
             assert image_of(copy, 5) == expected
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, where there are threads
+            child = os.fork()
         if not child:
             code = 1
             try:
@@ -315,6 +326,49 @@ def test_an_abandoned_iterator_lets_go_of_what_was_fetched(shards):
         del iterator
         assert not list(remote._supply._expected)
         loader.close()
+
+
+def test_what_was_fetched_is_counted(shards):
+    with serving(shards, misdeeds=("truncate",), share=0.3) as server:
+        with RemoteShardedDataset(server.url, patience=QUICK) as remote:
+            with fl.Loader(remote, batch_size=7, transforms=TRAIN, engine="cpu") as loader:
+                assert sum(1 for _ in loader) == 9
+                counts = loader.stats().counts
+        tars = requests_of_tars(server)
+    images = int(remote.num_bytes(np.arange(60)).sum())
+    assert counts["remote.requests"] >= sum(tars.values())
+    assert counts["remote.retries"] > 0
+    assert images <= counts["remote.bytes"] < 1.5 * images
+
+
+_WAITING = """
+import sys, time
+import fastload as fl
+from fastload import transforms as T
+loader = fl.Loader(sys.argv[1], batch_size=7, transforms=[T.CenterCrop(8)], engine="cpu", num_workers=2)
+iterator = iter(loader)
+print("waiting", flush=True)
+if sys.argv[2] == "leave":
+    time.sleep(0.3)
+else:
+    next(iterator)
+"""
+
+
+@pytest.mark.parametrize("end", ["leave", "interrupt"])
+def test_a_program_that_waits_for_a_server_ends_at_once(shards, end):
+    with serving(shards) as server:
+        command = [sys.executable, "-c", _WAITING, server.url, end]
+        server.script.slow = ".tar"
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(0.3)
+        begin = time.perf_counter()
+        if end == "interrupt":
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert time.perf_counter() - begin < 20
+        assert process.returncode == (0 if end == "leave" else -signal.SIGINT), said
 
 
 def test_options_that_cannot_be_used_are_refused(shards, tmp_path):

@@ -146,7 +146,7 @@ def test_bytes_that_come_too_slowly_are_broken_off(server):
     begin = time.monotonic()
     with pytest.raises(Unreachable, match=r"only .* bytes came in"):
         read(at(server, "trickle/x"), start=0, size=900, patience=patience)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
 
 
 def test_an_encoding_that_was_not_asked_for_is_refused(server):

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
@@ -116,6 +117,7 @@ class Work:
         items: The layout for the kernel that reads by itself, with this counter; None where there is no plan.
         slot: The slot as the kernels take it.
         held: Keeps open what its samples are read from, where that is not for good.
+        waited: Seconds until its samples were here.
     """
 
     layout: Layout
@@ -125,6 +127,7 @@ class Work:
     items: Items | None
     slot: Slot
     held: object
+    waited: float
 
     @property
     def count(self) -> int:
@@ -158,13 +161,15 @@ class Layouts:
             check_request(request, len(images), self._output, self._dataset)
             layout = self._lay_out(request.draws, np.ascontiguousarray(request.rows, np.int64))
         next_item = np.array([first, first + count], np.int64)
-        items = held = None
+        items, held, waited = None, None, 0.0
         if layout.plan is not None:
             if layout.plan.ready is not None:
+                begin = perf_counter()
                 held = layout.plan.ready(first, first + count)
+                waited = perf_counter() - begin
             reads, extras = layout.plan.reads, layout.extras
             items = Items(layout.rows, layout.parameters, layout.regions, reads, layout.delivered, next_item, extras)
-        return Work(layout, first, first + count, next_item, items, flat_slot(images), held)
+        return Work(layout, first, first + count, next_item, items, flat_slot(images), held, waited)
 
     def _layout_of(self, requests: Requests, slot_rows: int) -> Layout | None:
         """All that was planned together; None where something in it cannot be laid out, which is then found alone."""

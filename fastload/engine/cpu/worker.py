@@ -109,7 +109,9 @@ class Worker:
         """Calls the job's planning function and checks what it planned."""
         begin = perf_counter()
         work = self._layouts.arrange(job.plan(), job.images)
-        self._stats.add("plan", perf_counter() - begin, work.count)
+        self._stats.add("plan", perf_counter() - begin - work.waited, work.count)
+        if work.waited:
+            self._stats.add("read", work.waited, 0)
         if work.items is not None:
             self._ahead.ask(work.items.reads, work.first, work.end, self._stats)
         return work
