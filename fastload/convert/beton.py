@@ -209,7 +209,9 @@ class BetonPartWriter:
         """Appends one sample; DataError if it is larger than a page."""
         members = [_member(name, extras.get(name)) for name in self._target.extras]
         pieces = [image.image, *members]
-        size = sum(map(len, pieces))
+        # FFCV looks sizes up by pointer: what follows an empty piece must not share its pointer, or FFCV's Loader finds
+        # nothing there and waits for ever, as it does for some files of its own.
+        size = sum(len(piece) or 1 for piece in pieces)
         page = self._target.page_size
         if size > page:
             raise DataError(
@@ -224,9 +226,9 @@ class BetonPartWriter:
         for piece in pieces:
             pointers.append(self._position)
             self._allocations.append((number, self._position, len(piece)))
-            self._position += len(piece)
+            self._position += len(piece) or 1
         self._file.seek(begin)
-        view = memoryview(b"".join(pieces))
+        view = memoryview(b"".join(piece or b"\0" for piece in pieces))
         while view:
             view = view[self._file.write(view) :]
         self._rows.append(self._target.row(image, pointers, label, members).tobytes())

@@ -9,6 +9,8 @@ from ffcv.fields import BytesField, FloatField, IntField, JSONField, NDArrayFiel
 from ffcv.fields.basics import IntDecoder
 from ffcv.fields.rgb_image import CenterCropRGBImageDecoder, SimpleRGBImageDecoder
 from ffcv.loader import Loader, OrderOption
+from ffcv.memory_managers import OSCacheManager
+from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 
 
@@ -72,5 +74,17 @@ def read(path, out, side, os_cache, rest):
     np.savez(out, **found)
 
 
+def lookup(path, out):
+    """Stores how many bytes FFCV's Loader would read for each image: by its memory manager's own tables."""
+    reader = Reader(path)
+    manager = OSCacheManager(reader)
+    (image,) = (
+        name
+        for name, handler in zip(reader.metadata.dtype.names, reader.handlers.values(), strict=True)
+        if isinstance(handler, RGBImageField)
+    )
+    np.save(out, manager.sizes[np.searchsorted(manager.ptrs, reader.metadata[image]["data_ptr"])])
+
+
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](*json.loads(sys.argv[2]))
+    {"write": write, "read": read, "lookup": lookup}[sys.argv[1]](*json.loads(sys.argv[2]))

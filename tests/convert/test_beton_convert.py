@@ -269,7 +269,7 @@ def test_killed_at_random_moments(photos, tmp_path):
     assert child.returncode == 0, errors
     assert killed >= 2
     assert {path.name.removeprefix("x"): path.read_bytes() for path in folder.iterdir()}.keys() == expected.keys()
-    for extension in (".beton", ".beton.jsonl"):
+    for extension in (".beton", ".beton.jsonl", ".beton.seek"):
         assert (folder / f"x{extension}").read_bytes() == expected[extension]
 
 

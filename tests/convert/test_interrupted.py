@@ -130,11 +130,15 @@ def test_killed_while_files_get_their_final_names(photos, expected, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(25))
-def test_killed_at_many_random_moments(photos, expected, tmp_path, seed):
+def test_killed_at_a_hundred_random_moments(photos, expected, tmp_path, seed):
+    """Four of them for each seed; a moment that comes after the end is none, and then a new conversion is begun."""
     generator = random.Random(seed)
-    kill_and_resume(
-        photos, tmp_path / "out", expected, [generator.choice([by_time, by_rename])(generator) for _ in range(4)]
-    )
+    killed = begun = 0
+    while killed < 4:
+        moments = [generator.choice([by_time, by_rename])(generator) for _ in range(4 - killed)]
+        killed += kill_and_resume(photos, tmp_path / f"{begun}", expected, moments)
+        begun += 1
+        assert begun < 20
 
 
 def test_a_resumed_conversion_does_not_repeat_finished_parts(photos, expected, tmp_path, monkeypatch):
