@@ -105,6 +105,7 @@ def command(
             images=images,
             masks=masks,
             mask_folder=mask_folder,
+            source_progress=lambda done, total: bars.update("reading annotations (MB)", done >> 20, total >> 20),
             index_progress=lambda done, total: bars.update("indexing", done, total),
             progress=lambda done, total, skipped: bars.update(
                 "converting", done, total, f"{skipped} skipped" if skipped else ""

@@ -55,6 +55,7 @@ def convert(
     mask_folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     index_progress: Callable[[int, int], None] | None = None,
+    source_progress: Callable[[int, int], None] | None = None,
 ) -> ConvertSummary:
     """Converts images to WebDataset shards with an index, or to one .beton file, which FFCV reads.
 
@@ -112,6 +113,7 @@ def convert(
         progress: Called in this thread with (done, total, skipped) images.
         index_progress: Called in this thread with (done, total) images while the seek indexes of a conversion that
             had finished without them are written.
+        source_progress: Called in this thread with (done, total) bytes while COCO's annotations are read.
 
     Returns:
         The account: found = written + skipped.
@@ -149,7 +151,15 @@ def convert(
     for folder in (*paths, images, mask_folder):
         if folder is not None:
             _refuse_overlap(os.fspath(folder), destination)
-    source = open_source(paths, image=image, label=label, images=images, masks=masks, mask_folder=mask_folder)
+    source = open_source(
+        paths,
+        image=image,
+        label=label,
+        images=images,
+        masks=masks,
+        mask_folder=mask_folder,
+        progress=source_progress,
+    )
     if source.in_order and seed is not None:
         raise ConfigError(
             "rows of Parquet files can only be read in their order: convert them without seed, and what comes of it "

@@ -15,6 +15,7 @@ from fastload.sources.base import Source
 from fastload.sources.coco import CocoSource
 from fastload.sources.image_folder import ImageFolderSource
 from fastload.sources.imagenet import ImageNetValSource, find_validation_labels
+from fastload.sources.json_tables import Progress
 from fastload.sources.locate import expand
 from fastload.sources.mask_pairs import MaskPairSource, is_pair_folder
 from fastload.sources.merged import MergedSource
@@ -58,6 +59,7 @@ def open_source(
     images: str | os.PathLike[str] | None = None,
     masks: bool = False,
     mask_folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> Source:
     """Opens what convert is to read.
 
@@ -69,6 +71,7 @@ def open_source(
         images: The folder of images, for a file of COCO's.
         masks: Whether to make masks as well, of COCO's polygons or Pascal VOC's SegmentationClass.
         mask_folder: The folder of masks, for a folder of images.
+        progress: Called with (done, total) bytes while a large file of annotations is read.
 
     Raises:
         DataError: There is nothing at a path that convert reads.
@@ -86,7 +89,7 @@ def open_source(
         raise ConfigError("expected at least one path to convert")
     options = {"image": image, "label": label, "images": images, "masks": masks or None, "mask_folder": mask_folder}
     given = {name: value for name, value in options.items() if value is not None}
-    sources = [_open(kind, found, given) for kind, found in groups]
+    sources = [_open(kind, found, given, progress) for kind, found in groups]
     return sources[0] if len(sources) == 1 else MergedSource(sources)
 
 
@@ -161,7 +164,7 @@ def _only_holds(folder: str, suffix: str) -> bool:
     return not any(is_dir for is_dir, _ in names) and any(name.endswith(suffix) for _, name in names)
 
 
-def _open(kind: str, paths: list[str], given: Mapping[str, Any]) -> Source:
+def _open(kind: str, paths: list[str], given: Mapping[str, Any], progress: Progress | None) -> Source:
     path = paths[0]
     if kind in _SHARDED:
         return _SHARDED[kind](paths, **_take(given, path, "image", "label"))
@@ -171,7 +174,7 @@ def _open(kind: str, paths: list[str], given: Mapping[str, Any]) -> Source:
         _take(given, path)
         return RemoteFolderSource(path)
     if kind == _COCO:
-        return CocoSource(path, **_take(given, path, "images", "masks"))
+        return CocoSource(path, progress=progress, **_take(given, path, "images", "masks"))
     if kind == _VOC:
         return VocSource(path, **_take(given, path, "masks"))
     if kind == _STORED:

@@ -336,3 +336,36 @@ def test_a_part_keeps_its_boxes_and_classes_of_boxes_choose_no_images(coco, tmp_
     assert sorted(found) == [1, 2, 3]
     with pytest.raises(ConfigError, match="boxes have classes"):
         convert(coco.file, tmp_path / "out", classes="cat")
+
+
+def test_any_layout_of_the_file_reads_the_same(coco, tmp_path, monkeypatch):
+    """Lists in any order, any spaces, other values between; pieces so small that every value is cut somewhere."""
+    tables = json.loads(coco.write().read_text())
+    digests = set()
+    for piece in (1 << 20, 64, 7):
+        monkeypatch.setattr("fastload.sources.json_tables._PIECE", piece)
+        for order in (sorted(tables), sorted(tables, reverse=True)):
+            for options in ({}, {"indent": 3}, {"separators": (",", ":")}):
+                text = json.dumps(
+                    {"info": {"n": -12.5e3}, "x": [1, "]", [2]]} | {k: tables[k] for k in order}, **options
+                )
+                coco.file.write_text(text)
+                for masks in (False, True):
+                    calls = []
+                    source = CocoSource(coco.file, masks=masks, progress=lambda *call, seen=calls: seen.append(call))
+                    assert calls[-1] == (len(text), len(text))
+                    read = [source.read(number).extras for number in range(len(source))]
+                    digests.add((masks, str(read), tuple(source.num_bytes().tolist())))
+    assert len(digests) == 2
+
+
+def test_a_list_twice_and_text_behind_the_end(coco):
+    text = coco.write().read_text()
+    coco.file.write_text(text[:-1] + ', "images": []}')
+    with pytest.raises(DataError, match="no such images"):
+        open_source(coco.file)
+    coco.file.write_text(text + "{}")
+    with pytest.raises(DataError, match="more follows"):
+        open_source(coco.file)
+    coco.file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert len(open_source(coco.file)) == 3
