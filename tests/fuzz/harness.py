@@ -1,7 +1,6 @@
 """Gives a parser one hostile input after another, under limits of time and memory, and counts what becomes of them."""
 
 import contextlib
-import json
 import os
 import random
 import resource
@@ -9,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ import numpy as np
 
 from fastload.errors import ConfigError, DataError
 
-# A reader that takes longer for a file of some kilobytes hangs.
-MOST_SECONDS = 60
+# A reader that works longer on a file of some kilobytes hangs (what is compiled for the first time takes 20 s); so does
+# one that waits so long, on a busy machine too.
+MOST_SECONDS = {signal.ITIMER_PROF: 60, signal.ITIMER_REAL: 1800}
 # What a reader may map beyond what is mapped when it is warm: its files have some kilobytes, an image that a header
 # announces may have 256 MB of pixels.
 MOST_BYTES = 1 << 30
@@ -72,13 +72,15 @@ def run(parser: Parser, folder: Path, *, inputs: int, seed: int, first: int = 0,
     outcomes: Counter[str] = Counter()
 
     def one(drawn: Any) -> None:
-        signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+        for timer, seconds in MOST_SECONDS.items():
+            signal.setitimer(timer, seconds)
         try:
             outcomes[parse(drawn)] += 1
         except (DataError, ConfigError):
             outcomes["refused"] += 1
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            for timer in MOST_SECONDS:
+                signal.setitimer(timer, 0)
 
     def numbered(numbers: range) -> None:
         for number in numbers:
@@ -94,7 +96,7 @@ def run(parser: Parser, folder: Path, *, inputs: int, seed: int, first: int = 0,
         settings = hypothesis.settings(max_examples=count, **options)
         hypothesis.seed(seed)(settings(hypothesis.given(parser.strategy)(lambda drawn: one(drawn))))()
 
-    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    before = [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGALRM, signal.SIGPROF)]
     try:
         if parser.strategy is None:  # what is compiled, imported and mapped once is no input's
             numbered(range(-WARM_INPUTS, 0))
@@ -107,7 +109,8 @@ def run(parser: Parser, folder: Path, *, inputs: int, seed: int, first: int = 0,
             else:
                 drawn(inputs)
     finally:
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in zip((signal.SIGALRM, signal.SIGPROF), before, strict=True):
+            signal.signal(number, handler)
     grown = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - peak)
     seconds = round(time.process_time() - began, 1)
     done = sum(outcomes.values())
@@ -142,6 +145,10 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
-def dump(result: Result) -> str:
-    """A result as one line of JSON."""
-    return json.dumps(asdict(result))
+def table_row(result: Result) -> str:
+    """A result as a line of the table in RESULTS.md."""
+    outcomes = sorted(result.outcomes.items(), key=lambda pair: -pair[1])
+    words = ", ".join(f"{outcome.split(',')[0].split(';')[0]} {count:,}" for outcome, count in outcomes[:4])
+    more = f" and {len(outcomes) - 4} more" if len(outcomes) > 4 else ""
+    cells = (result.name, f"{result.inputs:,}", result.seed, result.cpu_seconds, result.grown_bytes >> 20, words + more)
+    return f"| {' | '.join(map(str, cells))} |\n"
