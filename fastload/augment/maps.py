@@ -11,6 +11,8 @@ from fastload.augment.parameters import Warp
 
 # In place of a level: beyond its edges image 0 is its edge pixels again.
 REPEATS: Final = -1.0
+# Fill of a map without one: black, which torchvision mixes once at the edges, where it mixes a fill twice.
+ONCE: Final = (0.0, -1.0, -1.0)
 # A window is cut down to what is seen of it if that leaves out a fifth or more.
 _WORTH_IT: Final = 0.8
 # Pixels around what is seen of the window: bilinear looks at one, and rounding may move by one.

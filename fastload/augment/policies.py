@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastload.augment.containers import draw_in_turn
 from fastload.augment.distributions import GAMMA_BLOCKS, dirichlet
 from fastload.augment.drawing import Drawing
+from fastload.augment.maps import ONCE
 from fastload.augment.policy_tables import (
     AUTO,
     CODES,
@@ -163,7 +164,7 @@ def _carry_out(policy: Policy, space: Space, bins: int, choice: Choice, drawing:
         maps = _maps(operation, strength[warps], across * sign[warps], down * sign[warps], heights, widths)
         values[warps] = 0.0
         values[warps, 0] = policy.interpolation == "bilinear"
-        values[warps, 1:4] = policy.fill
+        values[warps, 1:4] = ONCE if policy.fill is None else policy.fill
         values[warps, 4:13] = maps.reshape(-1, 9)
     drawing.add(codes, values, done)
 

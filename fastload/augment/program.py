@@ -36,7 +36,9 @@ class Code(IntEnum):
     BLUR = 14  # kernel width, kernel height (odd), sigma x, sigma y
     NOISE = 15  # mean, sigma (shares of 255), 1 to clip (0 to wrap as uint8 does), seed
     JPEG = 16  # quality, 1 to 100
-    WARP = 17  # interpolation (0 nearest, 1 bilinear), fill r, g, b, and nine of a 3 x 3 map, row by row (see Warp)
+    # Interpolation (0 nearest, 1 bilinear), fill r, g, b, and nine of a 3 x 3 map, row by row (see Warp). With a fill
+    # torchvision weighs twice what it mixes at the edges; a fill of (0, -1, -1) is black that is mixed once.
+    WARP = 17
     ELASTIC = 18  # interpolation, fill r, g, b, alpha x, alpha y, sigma x, sigma y, seed
     ERASE = 19  # top, left, height, width, then levels r, g, b
     ERASE_NOISE = 20  # top, left, height, width, then seed: normal noise in stored values, as after a Normalize

@@ -11,6 +11,7 @@ from fastload.errors import ConfigError
 
 _SIDE: Final = (-65_536.0, 65_536.0)
 _LEVEL: Final = (0.0, 255.0)
+_FILL: Final = (-1.0, 255.0)
 _WORD: Final = (0.0, 2.0**32 - 1.0)
 # What a factor may be at most: arithmetic in float32 stays finite by far.
 _FACTOR: Final = (0.0, 1e6)
@@ -35,7 +36,7 @@ RANGES: Final[dict[Code, tuple[tuple[float, float], ...]]] = {
     Code.BLUR: ((1.0, 1025.0), (1.0, 1025.0), (1e-3, 1e4), (1e-3, 1e4)),
     Code.NOISE: (_ANY, _FACTOR, (0.0, 1.0), _WORD, _WORD),
     Code.JPEG: ((1.0, 100.0),),
-    Code.WARP: ((0.0, 1.0), _LEVEL, _LEVEL, _LEVEL, *((-1e12, 1e12),) * 9),
+    Code.WARP: ((0.0, 1.0), _FILL, _FILL, _FILL, *((-1e12, 1e12),) * 9),
     Code.ELASTIC: ((0.0, 1.0), _LEVEL, _LEVEL, _LEVEL, _ANY, _ANY, (0.0, 128.0), (0.0, 128.0), _WORD, _WORD),
     Code.ERASE: (*_RECTANGLE, _LEVEL, _LEVEL, _LEVEL),
     Code.ERASE_NOISE: (*_RECTANGLE, _WORD, _WORD),

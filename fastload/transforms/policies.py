@@ -32,7 +32,7 @@ class Policy(Transform):
     """What the four policies share: how their rotations, shears and shifts are sampled."""
 
     interpolation: WarpInterpolation
-    fill: Fill
+    fill: Fill | None
 
 
 @dataclass(frozen=True, init=False)
@@ -45,7 +45,8 @@ class AutoAugment(Policy):
     Args:
         policy: ``"imagenet"``, ``"cifar10"`` or ``"svhn"``, or the member of torchvision's AutoAugmentPolicy.
         interpolation: ``"nearest"`` or ``"bilinear"``, of rotations, shears and shifts.
-        fill: Level, or three, of what those uncover; None is 0.
+        fill: Level, or three, of what those uncover; None is black
+            (torchvision's "bilinear" fades into black once then, and twice into 0).
 
     Raises:
         ConfigError: An argument is not as above.
@@ -53,7 +54,7 @@ class AutoAugment(Policy):
 
     policy: PolicyName
     interpolation: WarpInterpolation
-    fill: Fill
+    fill: Fill | None
 
     def __init__(
         self, policy: Any = "imagenet", interpolation: Any = "nearest", fill: float | Sequence[float] | None = None
@@ -65,7 +66,7 @@ class AutoAugment(Policy):
         self._assign(
             policy=name,
             interpolation=check_warp_interpolation(interpolation, owner=owner),
-            fill=check_fill(fill, owner=owner),
+            fill=None if fill is None else check_fill(fill, owner=owner),
         )
 
 
@@ -88,7 +89,7 @@ class RandAugment(Policy):
     magnitude: int
     num_magnitude_bins: int
     interpolation: WarpInterpolation
-    fill: Fill
+    fill: Fill | None
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class RandAugment(Policy):
             magnitude=_whole(magnitude, 0, bins - 1, owner=owner, name="magnitude"),
             num_magnitude_bins=bins,
             interpolation=check_warp_interpolation(interpolation, owner=owner),
-            fill=check_fill(fill, owner=owner),
+            fill=None if fill is None else check_fill(fill, owner=owner),
         )
 
 
@@ -124,7 +125,7 @@ class TrivialAugmentWide(Policy):
 
     num_magnitude_bins: int
     interpolation: WarpInterpolation
-    fill: Fill
+    fill: Fill | None
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class TrivialAugmentWide(Policy):
         self._assign(
             num_magnitude_bins=_whole(num_magnitude_bins, 2, _MAX_BINS, owner=owner, name="num_magnitude_bins"),
             interpolation=check_warp_interpolation(interpolation, owner=owner),
-            fill=check_fill(fill, owner=owner),
+            fill=None if fill is None else check_fill(fill, owner=owner),
         )
 
 
@@ -164,7 +165,7 @@ class AugMix(Policy):
     alpha: float
     all_ops: bool
     interpolation: WarpInterpolation
-    fill: Fill
+    fill: Fill | None
 
     def __init__(
         self,
@@ -187,7 +188,7 @@ class AugMix(Policy):
             alpha=checked_alpha,
             all_ops=check_flag(all_ops, owner=owner, name="all_ops"),
             interpolation=check_warp_interpolation(interpolation, owner=owner),
-            fill=check_fill(fill, owner=owner),
+            fill=None if fill is None else check_fill(fill, owner=owner),
         )
 
 

@@ -55,11 +55,8 @@ def _warp(image, v):
         np.column_stack((matrix[:2, :2], np.where(abs(offset) < 1e-9, 0, offset))), dtype=torch.float32
     )
     grid = _affine_grid(theta[None], w=width, h=height, ow=width, oh=height)
-    if v[0] == 0:
-        return _apply_grid_transform(image, grid, "nearest", fill=v[1:4].tolist())
-    # The fill is a neighbour like any other, as black is without one.
-    fill = torch.tensor(v[1:4], dtype=torch.float32)[:, None, None]
-    return (_apply_grid_transform(image - fill, grid, "bilinear", fill=None) + fill).round().to(torch.uint8)
+    fill = None if v[2] < 0 else v[1:4].tolist()
+    return _apply_grid_transform(image, grid, "bilinear" if v[0] else "nearest", fill=fill)
 
 
 _ONE = {

@@ -145,7 +145,8 @@ def _sample(
                 weight = (below if i > row else 1.0 - below) * (right if j > column else 1.0 - right)
                 mixed += weight * source[(i * width + j) * 3 + channel]
                 mask += weight
-        target[at + channel] = _level(mask * (mixed - fills[channel]) + fills[channel])
+        fill = fills[channel]
+        target[at + channel] = _level(mixed if fills[1] < 0.0 else mask * (mixed - fill) + fill)
 
 
 @jit.inlined
@@ -311,7 +312,7 @@ def warp_levels(
         matrices: float64 (count * 9,), a 3 x 3 map from the target to each image, row by row; image 0 is the source.
         sizes: int64 (count * 2,), height and width of each image; those of image 0 are not looked at.
         fills: float64 (count * 3,), levels outside of each image. A first one below 0: the source has no outside, its
-            outermost pixels repeat.
+            outermost pixels repeat. A second one below 0: black that is mixed once, as by torchvision without a fill.
         count: Images, at least 1.
         bilinear: 1 for bilinear, 0 for nearest.
     """
