@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _BYTES = {"The original JPEGs": "", "JPEGs as FFCV encodes them": "-q90", "Raw pixels": "-raw"}
 _PLOT = "benchmarks/results/loaders.svg"
 _BEGIN, _END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
+_WIDE_BEGIN, _WIDE_END = "<!-- augmentation: begin -->", "<!-- augmentation: end -->"
 
 
 def _rows(run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -253,10 +254,6 @@ def readme(run: dict[str, Any], source: Path, target: Path, group: str | None = 
         target: README; the plot goes to ``benchmarks/results/loaders.svg`` below its folder.
         group: Which group; the first of the run unless given.
     """
-    before, found, rest = target.read_text().partition(_BEGIN)
-    _, closed, after = rest.partition(_END)
-    if not (found and closed):
-        raise SystemExit(f"{target} lacks the lines {_BEGIN} and {_END}; put them where the table belongs")
     first, machine, corpus = _group(run, group)[0], run["machine_info"], run.get("corpus")
     data = f"{corpus['photographs']} photographs of {corpus['source']} (mean {corpus['mean_bytes'] / 1000:.0f} KB)"
     conditions = (
@@ -266,11 +263,31 @@ def readme(run: dict[str, Any], source: Path, target: Path, group: str | None = 
         f"pixels checked before its number counts ([the whole table]({_page(source)})):"
     )
     image = f"![CPU milliseconds per image, {len(_group(run, group))} loaders]({_PLOT})"
-    block = "\n\n".join([_BEGIN, conditions, image, short(run, group) + "\n" + _END])
     drawing = target.parent / _PLOT
     drawing.parent.mkdir(parents=True, exist_ok=True)
     drawing.write_text(plot(run, group))
-    target.write_text(before + block + after)
+    _renew(target, _BEGIN, _END, [conditions, image, short(run, group)])
+
+
+def augmentation(run: dict[str, Any], source: Path, target: Path) -> None:
+    """Writes the table of all pipelines, and what it was measured on, between the marks in README."""
+    first, machine = _rows(run)[0], run["machine_info"]
+    conditions = (
+        f"Batches of {first['batch_size']}, {first['threads']} threads or worker processes, float16 out; "
+        f"{machine['processor']}, {machine['cores']} cores, {run['datetime'][:10]}. All in one interleaved run, each "
+        "result held to torchvision's statistics, and its boxes to the photographs', before its number counts "
+        f"([the whole table]({_page(source)})):"
+    )
+    _renew(target, _WIDE_BEGIN, _WIDE_END, [conditions, wide(run)])
+
+
+def _renew(target: Path, begin: str, end: str, parts: Sequence[str]) -> None:
+    """Replaces what stands between two marks."""
+    before, found, rest = target.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"{target} lacks the lines {begin} and {end}; put them where the table belongs")
+    target.write_text(before + "\n\n".join([begin, *(part.rstrip() for part in parts), end]) + after)
 
 
 def _page(source: Path) -> str:
@@ -282,7 +299,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a file of benchmarks/results")
     parser.add_argument("--short", action="store_true", help="README's table in place of the whole page")
-    parser.add_argument("--wide", action="store_true", help="a row for each pipeline, a column for each loader")
+    parser.add_argument("--wide", action="store_true", help="a row for each pipeline; with --readme into README")
     parser.add_argument("--group", help="group of --short, --plot and --readme; the first of the run unless given")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw this file")
     parser.add_argument("--readme", action="store_true", help="renew README's table and plot")
@@ -290,9 +307,11 @@ def main() -> None:
     run = json.loads(arguments.run.read_text())
     if arguments.plot:
         arguments.plot.write_text(plot(run, arguments.group))
-    if arguments.readme:
+    if arguments.readme and not arguments.wide:
         readme(run, arguments.run, REPOSITORY / "README.md", arguments.group)
-    if arguments.wide:
+    if arguments.wide and arguments.readme:
+        augmentation(run, arguments.run, REPOSITORY / "README.md")
+    elif arguments.wide:
         print(wide(run), end="")
     elif not (arguments.plot or arguments.readme):
         print(short(run, arguments.group) if arguments.short else markdown(run), end="")

@@ -60,8 +60,8 @@ def statistics(batches: Iterable[Sequence[Any]], pipeline: Pipeline) -> Summary:
 
 
 def reference_statistics(corpus: Corpus, pipeline: Pipeline, seed: int = 0) -> Summary:
-    """The same of torchvision v2 on uint8 tensors; kept with the corpus."""
-    path = corpus.root / f"augmented-{pipeline.name}-{seed}.json"
+    """The same of torchvision v2 on uint8 tensors; kept beside the corpus, for any number of repeats."""
+    path = corpus.root.parent / f"{corpus.digest}-{pipeline.name}-{seed}.json"
     if path.exists():
         return {name: tuple(pair) for name, pair in json.loads(path.read_text()).items()}
     from benchmarks.harness.torchvision_chain import chain

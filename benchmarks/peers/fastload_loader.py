@@ -32,11 +32,12 @@ class Loader(Running):
         pipeline = task.pipeline
         self._detects = pipeline.kind == "detect"
         store = [T.ToDtype(pipeline.dtype, scale=True), T.Normalize(MEAN, STD)]
+        view = [*_geometry(pipeline), *_pixel_steps(pipeline.augment)]
         erasing = [T.RandomErasing(ERASING)] if pipeline.augment == "trivial" else []
         self._loader = fastload.Loader(
             task.data,
             batch_size=task.batch_size,
-            transforms=[*_geometry(pipeline), *_pixel_steps(pipeline.augment), *store, *erasing],
+            transforms=[*(_views(view) if pipeline.kind == "views" else view), *store, *erasing],
             last_batch="drop",
             engine=engine,
             device=task.device,
@@ -56,6 +57,10 @@ class Loader(Running):
 
     def close(self) -> None:
         self._loader.close()
+
+
+def _views(chain: list[T.Transform]) -> list[T.Transform]:
+    return [T.MultiView([chain, chain])]
 
 
 def _photographs(task: Task) -> Any:

@@ -47,12 +47,15 @@ def test_the_form_of_boxes():
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Twenty smooth pictures, and torchvision's own deliveries of them."""
-    root = tmp_path_factory.mktemp("corpus")
+    root = tmp_path_factory.mktemp("cache") / "corpus"
+    root.mkdir()
     random = np.random.default_rng(0)
     for number in range(20):
         coarse = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((96, 80), Image.Resampling.BICUBIC).save(root / f"{number}.jpg", quality=95)
-    return SimpleNamespace(root=root, photographs=20, photograph=lambda label, form: root / f"{label}.jpg")
+    return SimpleNamespace(
+        root=root, digest="test", photographs=20, photograph=lambda label, form: root / f"{label}.jpg"
+    )
 
 
 @pytest.fixture(autouse=True)
