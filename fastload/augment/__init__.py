@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastload.augment.parameters import Draws, MemoryFormat, Output
+from fastload.augment.passes import Pass, count_passes
 from fastload.augment.plan import AugmentPlan, compile_plan
 
-__all__ = ["AugmentPlan", "Draws", "MemoryFormat", "Output", "compile_plan"]
+__all__ = ["AugmentPlan", "Draws", "MemoryFormat", "Output", "Pass", "compile_plan", "count_passes"]

@@ -120,7 +120,7 @@ def plan_tables(plans: Sequence[CompiledTransforms]) -> list[Table | str]:
     for plan in plans:
         rows = {
             **dict(plan.steps),
-            "compiled": f"{count(plan.passes, 'pass')} over the pixels: {plan.result}",
+            "compiled": f"{plan.passes_in_words}: {plan.result}",
             "source": f"{percent(plan.source_share)} of its pixels needed on average",
             "enlarged": f"{percent(plan.enlarged_share)} of the images",
         }

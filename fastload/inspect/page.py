@@ -187,10 +187,11 @@ def _strip(row: AugmentedRow) -> str:
 
 def _plan(plan: CompiledTransforms) -> str:
     steps = "".join(f"<dt><code>{escape(step)}</code></dt><dd>{escape(becomes)}</dd>" for step, becomes in plan.steps)
-    passes = "One pass over the pixels" if plan.passes == 1 else f"{plan.passes} passes over the pixels"
+    passes = plan.passes_in_words[:1].upper() + plan.passes_in_words[1:]
     return _card(
         f"Compiled: {plan.name}",
-        f"<p>{passes}: {escape(plan.result)}. It needs {percent(plan.source_share)} of the source pixels on average; "
+        f"<p>{escape(passes)}: {escape(plan.result)}. It needs {percent(plan.source_share)} of the source pixels on "
+        "average; "
         f"{percent(plan.enlarged_share)} of the images are enlarged.</p>"
         f'<dl class="steps">{steps}</dl>',
     )
