@@ -18,7 +18,7 @@ def passes(*chain, count=4000):
     [
         ([T.RandomResizedCrop(224), T.RandomHorizontalFlip(), T.RandomVerticalFlip()], {"resample": 1}),
         ([T.RandomResizedCrop(224), T.RandomTranslate((0.1, 0.1))], {"resample": 1}),
-        ([T.CenterCrop(32), T.Pad(2, fill=7), T.RandomCrop(36)], {"resample": 1, "store": 1}),
+        ([T.RandomResizedCrop(32), T.Pad(2, fill=7), T.RandomCrop(36)], {"resample": 1, "store": 1}),
         ([T.Resize(256), T.CenterCrop(224), T.Pad(4)], {"resample": 1, "map": 1, "store": 1}),
         (
             [T.RandomRotation(30), T.RandomAffine(10), T.RandomResizedCrop(224), T.RandomPerspective(p=1)],
