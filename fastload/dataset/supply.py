@@ -134,6 +134,7 @@ class Supply:
         self.errands = Errands(self._connections)
         self._lock = threading.Lock()
         self._expected: weakref.WeakSet[_Expected] = weakref.WeakSet()
+        self._started: weakref.WeakSet[Block] = weakref.WeakSet()
         self._recent: weakref.WeakValueDictionary[int, Block] = weakref.WeakValueDictionary()
 
     def after_fork(self) -> None:
@@ -287,6 +288,7 @@ class Supply:
         where = self._extents
         sizes = where.size[samples].astype(np.int64)
         block = Block(samples, sizes, nameless_file())
+        self._started.add(block)
         ranges = plan_ranges(
             where.shard[samples].astype(np.int64), where.offset[samples], sizes, gap=_GAP, longest=_LONGEST
         )
@@ -348,6 +350,8 @@ class Supply:
         self._closed = True
         for expected in list(self._expected):
             expected.close()
+        for block in list(self._started):
+            block.cancelled = True
         self.fetcher.close()
 
     def close(self) -> None:

@@ -55,8 +55,8 @@ def read_table(descriptor: int) -> NDArray[np.void]:
             data = os.pread(descriptor, ROW.itemsize * count, HEAD.size)
             if len(data) == ROW.itemsize * count and zlib.crc32(data) == crc32:
                 table = np.frombuffer(data, ROW)
-                begins, ends = table["offset"], table["offset"] + table["size"]
-                within = (table["size"] > 0) & (begins >= HEAD.size + len(data)) & (ends <= size)
+                begins, sizes = table["offset"], table["size"].astype(np.int64)
+                within = (table["size"] > 0) & (begins >= HEAD.size + len(data)) & (begins <= size - sizes)
                 rows: NDArray[np.void] = table[within]
                 return rows
     raise DataError("expected a file of cached samples, but this is none or only a part of one")

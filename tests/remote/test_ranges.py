@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastload.remote.ranges import plan_ranges
@@ -15,6 +15,7 @@ def columns(found):
     return np.array(found, np.int64).reshape(-1, 3).T
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(pieces, st.integers(0, 900), st.integers(1, 3_000))
 def test_ranges_cover_every_piece_once_and_nothing_in_vain(found, gap, longest):
     files, offsets, sizes = columns(found)
@@ -36,6 +37,7 @@ def test_ranges_cover_every_piece_once_and_nothing_in_vain(found, gap, longest):
     assert firsts == sorted(firsts)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(pieces, st.integers(0, 900))
 def test_neighbours_within_the_gap_share_a_request(found, gap):
     files, offsets, sizes = columns(found)
