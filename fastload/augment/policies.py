@@ -154,7 +154,9 @@ def _carry_out(policy: Policy, space: Space, bins: int, choice: Choice, drawing:
     values = np.zeros((len(strength), VALUES))
     values[:, 0] = np.where(_FACTORS[choice.operation], 1.0 + strength, strength)
     codes = _CODES[choice.operation]
-    done = choice.done & (codes > 0) & drawing.active
+    # What is turned, shifted or changed by nothing is left out: it costs a pass and leaves every level as it is.
+    idle = _SIGNED[choice.operation] & (strength == 0.0)
+    done = choice.done & (codes > 0) & ~idle & drawing.active
     warps = np.flatnonzero(done & (codes == Code.WARP))
     if warps.size:
         heights, widths = drawing.canvas.heights[warps], drawing.canvas.widths[warps]

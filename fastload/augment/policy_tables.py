@@ -31,6 +31,7 @@ CODES: Final[dict[str, int]] = {
 }
 NAMES: Final = tuple(CODES)
 SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE = (NAMES.index(name) for name in NAMES[1:6])
+_FACTORS: Final = ("Brightness", "Color", "Contrast", "Sharpness")
 # Operations that are as strong one way as the other: the sign is drawn.
 SIGNED: Final = frozenset(NAMES[1:10])
 
@@ -63,16 +64,14 @@ class Space:
         return np.array([NAMES.index(name) for name in self.names])
 
     def strengths(self, bins: int) -> NDArray[np.float64]:
-        """What an operation is told at each step of the strength, float64 (len(NAMES), bins); shifts are left 0.
-
-        Each number is one division of whole numbers, so to speak: it is the nearest float to what it should be.
-        """
+        """What an operation is told at each step of the strength, float64 (len(NAMES), bins); of a shift the step."""
         step = np.arange(bins) / (bins - 1)
         most, fewer = self.bits
         table = np.zeros((len(NAMES), bins))
         table[[SHEAR_X, SHEAR_Y]] = self.shear * np.arange(bins) / (bins - 1)
         table[ROTATE] = self.angle * np.arange(bins) / (bins - 1)
-        for name in ("Brightness", "Color", "Contrast", "Sharpness"):
+        table[[TRANSLATE_X, TRANSLATE_Y]] = np.arange(bins)
+        for name in _FACTORS:
             table[NAMES.index(name)] = self.factor * np.arange(bins) / (bins - 1)
         table[NAMES.index("Posterize")] = np.rint(most - fewer * step)
         table[NAMES.index("Solarize")] = 255 * np.arange(bins - 1, -1, -1) / (bins - 1)
@@ -86,7 +85,6 @@ class Space:
 
 
 _WARPS: Final = NAMES[1:6]
-_FACTORS: Final = ("Brightness", "Color", "Contrast", "Sharpness")
 _LEVELS: Final = ("Posterize", "Solarize", "AutoContrast", "Equalize")
 
 RAND: Final = Space(

@@ -290,6 +290,57 @@ def test_weights_are_distributed_as_torchvision_draws_them(alpha, count):
     assert same_distribution(parts[:, 1], combined[:, 1])
 
 
+def test_what_changes_nothing_is_left_out():
+    assert draw([*SQUARE, T.RandAugment(2, 0, 31)], 300).after.code.tolist().count(Code.WARP) == 0
+    program = draw([*SQUARE, T.AugMix(severity=1)], 100).after
+    assert not np.isin(program.code, [Code.WARP, Code.BRIGHTNESS, Code.CONTRAST, Code.SATURATION]).any()
+    assert np.isin(program.code, [Code.EQUALIZE, Code.SOLARIZE]).any()
+
+
+def test_golden_values():
+    # A change of these numbers changes the augmentation of every run with a given seed.
+    chain = [*SQUARE, T.RandAugment(), T.TrivialAugmentWide(), T.AutoAugment("cifar10")]
+    steps = [operations(draw(chain, 2).after, sample) for sample in range(2)]
+    assert [[(code.name, values[4:10].tolist()) for code, values in sample] for sample in steps] == GOLDEN
+    weights = draw([*SQUARE, T.AugMix()], 2).after
+    assert weights.values[weights.code == Code.ADD, 0].tolist() == WEIGHTS
+
+
+GOLDEN = [
+    [
+        ("EQUALIZE", [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        ("WARP", [1.0, -0.09, 0.0, 0.0, 1.0, 0.0]),
+        ("EQUALIZE", [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        ("AUTOCONTRAST", [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+    ],
+    [
+        (
+            "WARP",
+            [
+                0.9876883405951378,
+                -0.15643446504023087,
+                5.399875982242979,
+                0.15643446504023087,
+                0.9876883405951378,
+                -4.6119297803317965,
+            ],
+        ),
+        ("WARP", [1.0, -0.0, 0.0, 0.09, 1.0, 0.0]),
+        ("SHARPNESS", [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        ("WARP", [1.0, -0.0, 0.0, 0.0, 1.0, 29.0]),
+        ("AUTOCONTRAST", [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+    ],
+]
+WEIGHTS = [
+    0.009574714679618306,
+    0.0010892827976390481,
+    0.011067806708141576,
+    0.36574319162289554,
+    0.06873433498242176,
+    0.27654945068703757,
+]
+
+
 def test_three_augment_is_what_it_says():
     draws = draw([*SQUARE, T.ThreeAugment(0.3)], 30_000).after
     first = draws.start[:-1]
