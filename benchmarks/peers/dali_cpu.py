@@ -22,6 +22,7 @@ class Loader(Running):
 
     def __init__(self, task: Task, *, fused: bool) -> None:
         self._task = task
+        self._photographs = len(list(task.data.iterdir())) if task.pipeline.kind == "detect" else 0
         build = pipeline_def(
             batch_size=task.batch_size,
             num_threads=task.threads,
@@ -52,7 +53,7 @@ class Loader(Running):
         targets = [
             (np.asarray(boxes[i]) * np.float32(size), np.array(classes[i]).reshape(-1)) for i in range(len(boxes))
         ]
-        labels = np.array(numbers.as_tensor()).reshape(-1) % len(list(self._task.data.iterdir()))
+        labels = np.array(numbers.as_tensor()).reshape(-1) % self._photographs
         return np.asarray(images.as_tensor()), labels, targets
 
 
