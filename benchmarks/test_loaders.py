@@ -9,29 +9,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.conftest import runnable
 from benchmarks.harness.pipelines import PIPELINES
+from benchmarks.harness.replay import Replay
 from benchmarks.harness.runner import Group, Outcome
 from benchmarks.peers import PEERS
 
-
-class _Replay:
-    """A clock that moves on by what was measured.
-
-    Rounds of different loaders are interleaved, which pytest-benchmark cannot do by itself: all were measured before
-    the first is reported. Its rounds then read this clock, so that statistics, storage and comparison are its own.
-    """
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pass_by(self, seconds: float) -> None:
-        """One round."""
-        self.now += seconds
-
-
-_replay = _Replay()
+_replay = Replay()
 
 
 @pytest.mark.loaders
