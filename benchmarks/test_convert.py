@@ -12,6 +12,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,38 @@ def _installed(name: str) -> bool:
     return importlib.util.find_spec(name.split(",")[0].split(" ")[0].lower()) is not None
 
 
-def _run(name: str, folder: Path, small: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.harness.converting", name, str(folder), str(small)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{name}: {done.stderr[-3000:]}"
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+class _Program:
+    """A process that waits while another works."""
+
+    def __init__(self, name: str, folder: Path, small: Path) -> None:
+        command = [sys.executable, "-m", "benchmarks.harness.converting", name, str(folder), str(small)]
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+        )
+
+    def answer(self) -> str:
+        """The next line that it prints which is for us; FFCV and webdataset print some of their own."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line == "ready\n" or line.startswith('{"cpu"'):
+                return line
+        self._errors.seek(0)
+        raise AssertionError(self._errors.read()[-3000:])
+
+    def measure(self) -> dict[str, float]:
+        """One round."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        measured: dict[str, float] = json.loads(self.answer())
+        return measured
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +79,17 @@ def measured(request: pytest.FixtureRequest, corpus: Corpus) -> dict[str, list[d
         import fastload
 
         fastload.convert(small, small.parent / "fastload")
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in PROGRAMS if _installed(name)}
-    for _ in range(int(request.config.getoption("--rounds"))):
-        for name, found in rounds.items():
-            found.append(_run(name, folder, small))
+    programs = {name: _Program(name, folder, small) for name in PROGRAMS if _installed(name)}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
+    try:
+        for program in programs.values():
+            assert program.answer() == "ready\n"
+        for _ in range(int(request.config.getoption("--rounds"))):
+            for name, found in rounds.items():
+                found.append(programs[name].measure())
+    finally:
+        for program in programs.values():
+            program.close()
     shutil.rmtree(small.parent)
     return rounds
 

@@ -117,21 +117,28 @@ def _times() -> float:
 _WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
-def main(name: str, folder: Path, small: Path) -> None:
-    """Prints processor and wall seconds, and bytes written; what is imported and compiled once is not in them."""
+def _measure(name: str, source: Path) -> dict[str, float]:
+    """Processor and wall seconds, and bytes written; the result is read back."""
     _, write, check = PROGRAMS[name]
-    for source in (small, folder):
-        target = Path(tempfile.mkdtemp(dir=folder.parent, prefix="converted-"))
-        try:
-            cpu, wall = _times(), time.perf_counter()
-            write(source, target)
-            cpu, wall = _times() - cpu, time.perf_counter() - wall
-            if check is not None:
-                check(source, target)
-            num_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-        finally:
-            shutil.rmtree(target)
-    print(json.dumps({"cpu": cpu, "wall": wall, "bytes": num_bytes}), flush=True)
+    target = Path(tempfile.mkdtemp(dir=source.parent, prefix="converted-"))
+    try:
+        cpu, wall = _times(), time.perf_counter()
+        write(source, target)
+        cpu, wall = _times() - cpu, time.perf_counter() - wall
+        if check is not None:
+            check(source, target)
+        num_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    finally:
+        shutil.rmtree(target)
+    return {"cpu": cpu, "wall": wall, "bytes": num_bytes}
+
+
+def main(name: str, folder: Path, small: Path) -> None:
+    """Warms up on a few photographs, says so, and then measures once for every line of its input."""
+    _measure(name, small)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(_measure(name, folder)), flush=True)
     os._exit(0)  # FFCV leaves threads behind
 
 

@@ -148,7 +148,7 @@ def write(path: Path, data: bytes) -> Path:
 def table_row(result: Result) -> str:
     """A result as a line of the table in RESULTS.md."""
     outcomes = sorted(result.outcomes.items(), key=lambda pair: -pair[1])
-    words = ", ".join(f"{outcome.split(',')[0].split(';')[0]} {count:,}" for outcome, count in outcomes[:4])
-    more = f" and {len(outcomes) - 4} more" if len(outcomes) > 4 else ""
+    words = "; ".join(f"{outcome.split(';')[0]}: {count:,}" for outcome, count in outcomes[:4])
+    more = f"; {len(outcomes) - 4} more" if len(outcomes) > 4 else ""
     cells = (result.name, f"{result.inputs:,}", result.seed, result.cpu_seconds, result.grown_bytes >> 20, words + more)
     return f"| {' | '.join(map(str, cells))} |\n"
