@@ -181,28 +181,31 @@ def calls(kernel: Any) -> Any:
     return numba.extending.intrinsic(call)
 
 
-def _call_of_integers(_typing: Any, _address: Any, arguments: Any) -> Any:
-    """For kernels: as ``calls``, of a kernel that returns int64 and may not be compiled yet; its types are those given.
+def calls_unseen(result: Any) -> Any:
+    """For kernels: as ``calls``, of any kernel that returns ``result``, compiled or not; its types are those given.
 
     Whoever stores its ``entry`` answers for it that it was compiled for the same types.
     """
-    types: Any = numba.types
-    result = types.int64
 
-    def emit(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        convention = context.call_conv
-        function = builder.inttoptr(values[0], convention.get_function_type(result, arguments.types).as_pointer())
-        parts = [builder.extract_value(values[1], place) for place in range(len(arguments.types))]
-        status, answer = convention.call_function(builder, function, result, arguments.types, parts)
-        with builder.if_then(status.is_error):  # only with boundscheck
-            convention.return_status_propagate(builder, status)
-        return answer
+    def call(_typing: Any, _address: Any, arguments: Any) -> Any:
+        def emit(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+            convention, kinds = context.call_conv, arguments.types
+            function = builder.inttoptr(values[0], convention.get_function_type(result, kinds).as_pointer())
+            parts = [builder.extract_value(values[1], place) for place in range(len(kinds))]
+            status, answer = convention.call_function(builder, function, result, kinds, parts)
+            with builder.if_then(status.is_error):  # only with boundscheck
+                convention.return_status_propagate(builder, status)
+            return answer
 
-    return result(types.int64, arguments), emit
+        types: Any = numba.types
+        return result(types.int64, arguments), emit
+
+    return numba.extending.intrinsic(call)
 
 
-# For kernels: ``call_of_integers(address, arguments)``.
-call_of_integers: Any = numba.extending.intrinsic(_call_of_integers)
+# For kernels: ``call_of_integer(address, arguments)``, and of those that answer True or False.
+call_of_integer: Any = calls_unseen(numba.types.int64)
+call_of_truth: Any = calls_unseen(numba.types.boolean)
 
 
 def compile_once(name: str, warm_up: Callable[[], None]) -> None:

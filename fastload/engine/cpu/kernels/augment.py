@@ -37,13 +37,11 @@ from fastload.engine.cpu.kernels.layout import (
 )
 from fastload.engine.cpu.kernels.noise import normal_pair
 from fastload.engine.cpu.kernels.planes import bfloat_bits, half_bits, join, level_of, plane_bytes, split, store_canvas
-from fastload.engine.cpu.kernels.program import run_operations
 from fastload.engine.cpu.kernels.resample import find_visible
 from fastload.engine.cpu.kernels.studio import CAPACITY, PLACE, Studio, carve
 from fastload.engine.cpu.kernels.taps import mirrors
-from fastload.engine.cpu.kernels.warp import warp_levels
 from fastload.engine.limits import MAX_SIDE
-from fastload.jit import call_of_integers, calls, inlined, kernel
+from fastload.jit import call_of_integer, call_of_truth, inlined, kernel
 from fastload.jpeg.intrinsics import Word, address_of, move
 
 _ERASE_NOISE, _ERASE_STORED, _LAMBDA = int(Code.ERASE_NOISE), int(Code.ERASE_STORED), int(Code.LAMBDA)
@@ -92,10 +90,6 @@ class Picture(NamedTuple):
     region_width: int
 
 
-_call_operations = calls(run_operations)
-_call_warp = calls(warp_levels)
-
-
 @inlined
 def _before(picture: Picture, extras: Extras, item: int, block: NDArray[np.uint8], entries: NDArray[np.int64]) -> Word:
     """The operations on the pixels of the source, in their place."""
@@ -109,7 +103,7 @@ def _before(picture: Picture, extras: Extras, item: int, block: NDArray[np.uint8
         return False
     split(picture.pixels, count, studio.first)
     studio.numbers[PLACE] = 0
-    if not _call_operations(entries[ENTRY_OPERATIONS], (extras.operations, begin, end, height, width, block, entries)):
+    if not call_of_truth(entries[ENTRY_OPERATIONS], (extras.operations, begin, end, height, width, block, entries)):
         return False
     join(studio.first if studio.numbers[PLACE] == 0 else studio.second, count, picture.pixels)
     return True
@@ -160,7 +154,7 @@ def _sample(
     image = (picture.pixels, picture.height, picture.width, picture.top, picture.left)
     region = (picture.region_height, picture.region_width)
     work = (parameters, levels, target, np.int64(0), scratch)
-    answer = call_of_integers(entries[ENTRY_RESAMPLE], image + region + work)
+    answer = call_of_integer(entries[ENTRY_RESAMPLE], image + region + work)
     if answer == DONE:
         _pad(parameters, numbers, height, width, studio)
     return answer
@@ -178,7 +172,7 @@ def _warp(numbers: NDArray[np.float64], height: int, width: int, studio: Studio,
         sizes[i] = np.int64(numbers[at + i])
     maps = (numbers[MAPS:at], sizes[: 2 * count], numbers[at + 2 * count :], count, np.int64(numbers[SMOOTH] != 0.0))
     source, target = studio.first[: 3 * from_height * from_width + 2], studio.second[: 3 * height * width]
-    if not _call_warp(entries[ENTRY_WARP], (source, from_height, from_width, target, height, width, *maps)):
+    if not call_of_truth(entries[ENTRY_WARP], (source, from_height, from_width, target, height, width, *maps)):
         return False
     split(studio.second, height * width, studio.first)
     return True
@@ -301,7 +295,7 @@ def augment_image(
     begun = system.clock_ns(clock)
     if steps & AFTER and spans[AFTER_BEGIN] < spans[AFTER_END]:
         work = (extras.operations, spans[AFTER_BEGIN], spans[AFTER_END], height, width, block, entries)
-        if not _call_operations(entries[ENTRY_OPERATIONS], work):
+        if not call_of_truth(entries[ENTRY_OPERATIONS], work):
             return BUFFER_TOO_SMALL
     if steps & STORE and not _store(extras, item, constants, slot, row, block):
         return BUFFER_TOO_SMALL

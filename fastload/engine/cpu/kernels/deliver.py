@@ -23,7 +23,7 @@ from fastload.engine.cpu.kernels.program import run_operations
 from fastload.engine.cpu.kernels.resample import resample_image
 from fastload.engine.cpu.kernels.warp import warp_levels
 from fastload.engine.limits import MAX_PIXELS
-from fastload.jit import call_of_integers, calls, entry, inlined, kernel
+from fastload.jit import call_of_integer, calls, entry, inlined, kernel
 from fastload.jpeg import seek_lookup
 from fastload.jpeg.intrinsics import Word, add_atomically, address_of, move
 from fastload.jpeg.rectangle import decode_rectangle
@@ -185,7 +185,7 @@ def _augment(
     spent = times[0] + times[1] + times[2]
     image = (np.int64(ALL), picture, item, items.parameters, items.extras)
     row = (constants, slot, items.rows[item], memory.scratch, memory.studio, entries, times)
-    answer = call_of_integers(entries[ENTRY_AUGMENT], image + row)
+    answer = call_of_integer(entries[ENTRY_AUGMENT], image + row)
     # What is left of the time is the resampling's: the caller adds all of it.
     memory.tally[RESIZE_NS] -= times[0] + times[1] + times[2] - spent
     return answer == DONE

@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fastload.engine.cpu.kernels.blur import FIXED_RADIUS, blur_fixed, mirrored
 from fastload.engine.cpu.kernels.noise import share
-from fastload.engine.cpu.kernels.planes import fma, level_of, plane_bytes, sum_of_nine
+from fastload.engine.cpu.kernels.planes import copy, fma, level_of, plane_bytes, sum_of_nine
 from fastload.engine.cpu.kernels.tables import clamped
 from fastload.jit import inlined
 
@@ -30,7 +31,7 @@ def sharpen(source: _Plane, target: _Plane, height: int, width: int, factor: flo
     The blur's sums are whole numbers and 13 is odd: no rounding can go another way than torchvision's.
     """
     if height <= 2 or width <= 2:
-        target[:] = source
+        copy(source, target, source.size)
         return
     rest = np.float32(1.0 - factor)
     count = height * width - 2 * width - 2
@@ -51,15 +52,6 @@ def sharpen(source: _Plane, target: _Plane, height: int, width: int, factor: flo
     for y in range(height):
         target[y * width] = source[y * width]
         target[y * width + width - 1] = source[y * width + width - 1]
-
-
-@inlined
-def _mirrored(i: int, count: int) -> int:
-    """Position i of a line that goes back and forth between its ends, which it does not repeat."""
-    if count == 1:
-        return 0
-    i = abs(i) % (2 * count - 2)
-    return i if i < count else 2 * count - 2 - i
 
 
 @inlined
@@ -95,13 +87,13 @@ def blur_plane(
         for x in range(width):
             row[x] = middle[x] * weight
         for j in range(1, radius_y + 1):
-            up, down = _mirrored(y - j, height) * width, _mirrored(y + j, height) * width
+            up, down = mirrored(y - j, height) * width, mirrored(y + j, height) * width
             above, below, weight = source[up : up + width], source[down : down + width], along[j]
             for x in range(width):
                 row[x] = fma(above[x] + below[x], weight, row[x])
         for j in range(1, radius_x + 1):
-            line[radius_x - j] = row[_mirrored(-j, width)]
-            line[radius_x + width - 1 + j] = row[_mirrored(width - 1 + j, width)]
+            line[radius_x - j] = row[mirrored(-j, width)]
+            line[radius_x + width - 1 + j] = row[mirrored(width - 1 + j, width)]
         out, weight = target[y * width : (y + 1) * width], across[0]
         for x in range(width):
             out[x] = row[x] * weight
@@ -112,21 +104,32 @@ def blur_plane(
 
 
 @inlined
-def blur(canvas: _Plane, height: int, width: int, values: NDArray[np.float64], floats: _Floats) -> None:
-    """The three planes of a canvas. ``floats``: two planes, two lots of weights, one line."""
+def blur(
+    source: _Plane,
+    target: _Plane,
+    height: int,
+    width: int,
+    values: NDArray[np.float64],
+    floats: _Floats,
+    counts: NDArray[np.int64],
+) -> None:
+    """The three planes of a canvas. ``floats``: two planes, two lots of weights, one line; ``counts``: row offsets."""
     pixels, stride = height * width, plane_bytes(height * width)
     weights, line = floats[2 * stride :], floats[2 * stride + 2 * MAX_RADIUS + 2 :]
     across = weights[: fill_weights(int(values[0]), values[2], weights) + 1]
     weights = weights[MAX_RADIUS + 1 :]
     along = weights[: fill_weights(int(values[1]), values[3], weights) + 1]
-    source, target = floats[:pixels], floats[stride : stride + pixels]
+    if across.size <= FIXED_RADIUS + 1 and along.size <= FIXED_RADIUS + 1:
+        blur_fixed(source, target, height, width, across, along, line.view(np.uint16), counts)
+        return
+    before, behind = floats[:pixels], floats[stride : stride + pixels]
     for channel in range(3):
-        plane = canvas[channel * stride : channel * stride + pixels]
+        levels, out = source[channel * stride : channel * stride + pixels], target[channel * stride :]
         for i in range(pixels):
-            source[i] = np.float32(plane[i])
-        blur_plane(source, target, height, width, across, along, line)
+            before[i] = np.float32(levels[i])
+        blur_plane(before, behind, height, width, across, along, line)
         for i in range(pixels):
-            plane[i] = clamped(np.rint(target[i]))
+            out[i] = clamped(np.rint(behind[i]))
 
 
 @inlined
@@ -154,7 +157,8 @@ def elastic(
             along = behind[: fill_weights(taps, max(values[7], 1e-3), behind) + 1]
             blur_plane(noise, moved, height, width, across, along, line)
         else:
-            moved[:] = noise
+            for i in range(pixels):
+                moved[i] = noise[i]
         alpha, size = np.float32(values[4 + axis]), np.float32(height if axis else width)
         for i in range(pixels):
             moved[i] = moved[i] * alpha / size
@@ -195,6 +199,20 @@ def _sample(
                 continue
             left, top = np.int64(np.floor(at_x)), np.int64(np.floor(at_y))
             part_x, part_y = at_x - np.float32(left), at_y - np.float32(top)
+            if 0 <= left < width - 1 and 0 <= top < height - 1:
+                # All four are pixels, as nearly everywhere: the same without a test for each of them.
+                weight_0, weight_1 = (_ONE - part_x) * (_ONE - part_y), part_x * (_ONE - part_y)
+                weight_2, weight_3 = (_ONE - part_x) * part_y, part_x * part_y
+                known = weight_0 + weight_1 + weight_2 + weight_3
+                first = top * width + left
+                for channel in range(3):
+                    at = channel * stride + first
+                    total = np.float32(source[at]) * weight_0 + np.float32(source[at + 1]) * weight_1
+                    total += np.float32(source[at + width]) * weight_2
+                    total += np.float32(source[at + width + 1]) * weight_3
+                    fill = np.float32(values[1 + channel])
+                    target[channel * stride + i] = clamped(np.rint((total - fill) * known + fill))
+                continue
             for channel in range(3):
                 total, known = _ZERO, _ZERO
                 for corner in range(4):
@@ -230,7 +248,7 @@ def frame(canvas: _Plane, height: int, width: int, values: NDArray[np.float64], 
         for y in range(height):
             if y < top or y >= top + rows:
                 from_row = (top + _outside(y - top, rows, mode)) * width
-                plane[y * width : (y + 1) * width] = plane[from_row : from_row + width]
+                copy(plane[from_row:], plane[y * width :], width)
 
 
 @inlined
@@ -238,7 +256,7 @@ def _outside(i: int, count: int, mode: int) -> int:
     if mode == EDGE:
         return min(max(i, 0), count - 1)
     if mode == REFLECT:
-        return _mirrored(i, count)
+        return mirrored(i, count)
     i = i % (2 * count)
     return i if i < count else 2 * count - 1 - i
 

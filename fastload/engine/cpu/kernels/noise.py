@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastload.engine.cpu.kernels.planes import fma, level_of, plane_bytes
-from fastload.jit import inlined
+from fastload.jit import fused, inlined
 from fastload.jpeg.intrinsics import Word
 
 _intrinsic: Callable[[Any], Any] = intrinsic
@@ -82,7 +82,7 @@ def _mantissa(_typing: Any, value: Any) -> Any:
     return types.float32(types.float32), emit
 
 
-@inlined
+@fused
 def _log(value: np.float32) -> Word:
     e, f = _exponent(value), _mantissa(value) - _ONE
     p = fma(fma(fma(fma(fma(fma(fma(fma(_L0, f, _L1), f, _L2), f, _L3), f, _L4), f, _L5), f, _L6), f, _L7), f, _L8)
@@ -91,7 +91,7 @@ def _log(value: np.float32) -> Word:
     return fma(e, _LOG_2_HIGH, f + rest)
 
 
-@inlined
+@fused
 def normal_pair(counter: int, key: int, key_2: int) -> tuple[np.float32, np.float32]:
     """Two independent normal numbers, from numbers 2 * counter and 2 * counter + 1 of a stream."""
     radius = np.sqrt(-_TWO * _log(share(2 * counter, key, key_2)))
@@ -101,14 +101,15 @@ def normal_pair(counter: int, key: int, key_2: int) -> tuple[np.float32, np.floa
     z = x * x
     sine = fma(fma(fma(_S0, z, _S1), z, _S2) * z, x, x)
     cosine = fma(fma(fma(_C0, z, _C1), z, _C2) * z, z, fma(-_HALF, z, _ONE))
-    is_odd = quadrant == _ONE or quadrant == _THREE
+    # Without and/or, which would be branches.
+    is_odd = (quadrant == _ONE) | (quadrant == _THREE)
     first, second = (sine if is_odd else cosine), (cosine if is_odd else sine)
-    first = -first if quadrant == _ONE or quadrant == _TWO else first
-    second = -second if quadrant == _TWO or quadrant == _THREE else second
+    first = -first if (quadrant == _ONE) | (quadrant == _TWO) else first
+    second = -second if (quadrant == _TWO) | (quadrant == _THREE) else second
     return radius * first, radius * second
 
 
-@inlined
+@fused
 def _with_noise(level: np.uint8, noise: np.float32, clip: bool) -> Word:
     total = np.float32(level) + np.trunc(noise)
     if clip:

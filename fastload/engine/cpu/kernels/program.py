@@ -15,13 +15,11 @@ from fastload.augment.program import VALUES, Code
 from fastload.engine.cpu.kernels import neighbours, noise, pointwise, tables
 from fastload.engine.cpu.kernels.entries import ENTRY_JPEG, ENTRY_WARP
 from fastload.engine.cpu.kernels.layout import SLACK
-from fastload.engine.cpu.kernels.planes import join, look_up, plane_bytes, split
+from fastload.engine.cpu.kernels.planes import copy, join, look_up, plane_bytes, split
 from fastload.engine.cpu.kernels.studio import PLACE, Studio, carve
-from fastload.engine.cpu.kernels.warp import warp_levels
 from fastload.engine.limits import MAX_SIDE
-from fastload.jit import calls, inlined, kernel
+from fastload.jit import call_of_truth, inlined, kernel
 from fastload.jpeg.intrinsics import Word
-from fastload.jpeg.roundtrip import recompress
 
 _CONTRAST, _SATURATION, _HUE, _GRAYSCALE, _AUTOCONTRAST, _EQUALIZE, _SHARPNESS, _PERMUTE = (
     int(code)
@@ -40,9 +38,6 @@ _BLUR, _NOISE, _ELASTIC, _ERASE, _SAVE, _RESTORE, _ADD, _MIXED, _MATRIX, _FRAME,
 
 # Columns of a row of operations: its code, and its numbers.
 COLUMNS: Final = 1 + VALUES
-
-_call_warp = calls(warp_levels)
-_call_recompress = calls(recompress)
 
 
 @inlined
@@ -92,14 +87,12 @@ def _in_place(
         noise.add_noise(
             canvas, pixels, values[0], values[1], values[2] != 0.0, np.int64(values[3]), np.int64(values[4])
         )
-    elif code == _BLUR:
-        neighbours.blur(canvas, height, width, values, studio.floats)
     elif code == _ERASE:
         neighbours.erase(canvas, height, width, values)
     elif code == _FRAME:
         neighbours.frame(canvas, height, width, values, studio.counts)
     elif code == _RESTORE:
-        canvas[: 3 * stride] = studio.kept[: 3 * stride]
+        copy(studio.kept, canvas, 3 * stride)
     elif code == _ADD:
         pointwise.add_weighted(canvas[: 3 * stride], values[0], studio.sums, False)
     elif code == _MIXED:
@@ -120,11 +113,14 @@ def _from_one_to_other(
     if code == _ELASTIC:
         neighbours.elastic(source, target, height, width, values, studio.floats)
         return
+    if code == _BLUR:
+        neighbours.blur(source, target, height, width, values, studio.floats, studio.counts)
+        return
     for channel in range(3):
         plane = target[channel * stride : (channel + 1) * stride]
         if code == _PERMUTE:
             taken = min(max(int(values[channel]), 0), 2)
-            plane[:] = source[taken * stride : (taken + 1) * stride]
+            copy(source[taken * stride :], plane, stride)
         else:
             before = source[channel * stride : (channel + 1) * stride]
             neighbours.sharpen(before, plane, height, width, values[0])
@@ -145,7 +141,7 @@ def _warp(
     # The map's own size is not looked at; memory that is at hand.
     sizes, pixels = studio.counts[:2], 3 * height * width
     map_numbers = (values[4:13], sizes, values[1:4], 1, np.int64(values[0] != 0.0))
-    _call_warp(entries[ENTRY_WARP], (back[: pixels + 2], height, width, front[:pixels], height, width, *map_numbers))
+    call_of_truth(entries[ENTRY_WARP], (back[: pixels + 2], height, width, front[:pixels], height, width, *map_numbers))
     split(front, height * width, back)
 
 
@@ -161,7 +157,7 @@ def _compress(
 ) -> Word:
     """The canvas through JPEG and back; False, and nothing done, where it is too wide for the studio."""
     stride, scratch = plane_bytes(height * width), studio.floats.view(np.uint8)
-    if not _call_recompress(entries[ENTRY_JPEG], (front, stride, height, width, quality, scratch, back)):
+    if not call_of_truth(entries[ENTRY_JPEG], (front, stride, height, width, quality, scratch, back)):
         return False
     split(back, height * width, front)
     return True
@@ -227,10 +223,10 @@ def run_operations(
             continue
         tables.reset(table)
         if code == _SAVE:
-            studio.kept[: 3 * stride] = front[: 3 * stride]
+            copy(front, studio.kept, 3 * stride)
             weight = _weight_of_kept(operations, number, end)
             pointwise.add_weighted(front[: 3 * stride], weight, studio.sums, True)
-        elif code == _SHARPNESS or code == _PERMUTE or code == _ELASTIC or code == _WARP:
+        elif code == _SHARPNESS or code == _BLUR or code == _PERMUTE or code == _ELASTIC or code == _WARP:
             if code == _WARP:
                 _warp(values, front, back, height, width, studio, entries)
             else:
