@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -27,7 +27,7 @@ class Task:
     channels_last: bool
     cold: bool
     loader: Mapping[str, Any]
-    opening: Mapping[str, Any]
+    opening: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

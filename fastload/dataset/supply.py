@@ -205,8 +205,9 @@ class Supply:
                         found[sample] = self._recent[sample] = block
                 if sample not in found:
                     known = self._recent.get(sample)
-                    if known is not None and not isinstance(known.failures.get(sample), Unreachable):
-                        found[sample] = known
+                    if known is not None and not known.abandoned:
+                        if not isinstance(known.failures.get(sample), Unreachable):
+                            found[sample] = known
             for entry in expected:
                 self._pump(entry)
         return found

@@ -138,4 +138,9 @@ class Block:
         while not self._done.wait(timeout=0.25):
             if self.cancelled:
                 return False
-        return not self.cancelled
+        return True
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was cancelled before all samples were there."""
+        return self.cancelled and not self._done.is_set()
