@@ -32,7 +32,8 @@ class Batch:
 
     Attributes:
         images: N x 3 x H x W, in channels_last memory unless the Loader was asked for ``memory_format="contiguous"``;
-            torch.uint8, float16, bfloat16 or float32, as the transforms say; on the Loader's device.
+            torch.uint8, float16, bfloat16 or float32, as the transforms say; on the Loader's device. With MultiView or
+            MultiCrop a tuple of such tensors, one for each view.
         labels: int64 (N,), class numbers, -1 where a sample has none; after a MixUp or CutMix float32 (N, classes), the
             weights of the classes; on the Loader's device.
         ids: int64 (N,), numbers of the samples that were delivered (a replacement's own number where one took the
@@ -44,7 +45,7 @@ class Batch:
             start of the epoch, which an exact evaluation must not count again; always on the CPU.
     """
 
-    images: torch.Tensor
+    images: Any
     labels: torch.Tensor
     ids: torch.Tensor
     valid: torch.Tensor
@@ -61,18 +62,18 @@ class Batch:
         """The batch with its images and labels on ``device``; Lightning and Accelerate move batches with this."""
         return replace(
             self,
-            images=self.images.to(device, non_blocking=non_blocking),
+            images=_moved(self.images, device, non_blocking),
             labels=self.labels.to(device, non_blocking=non_blocking),
             targets=_moved(self.targets, device, non_blocking),
         )
 
 
 def _moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
-    """Lists and dicts with their tensors on ``device``."""
+    """Tuples, lists and dicts with their tensors on ``device``."""
     if isinstance(value, dict):
         return {name: _moved(part, device, non_blocking) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_moved(part, device, non_blocking) for part in value]
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(part, device, non_blocking) for part in value)
     return value.to(device, non_blocking=non_blocking) if isinstance(value, torch.Tensor) else value
 
 
@@ -129,7 +130,7 @@ class Ring:
     whatever thread drops the last view, which may be the garbage collector's in the middle of ``take``.
 
     Args:
-        shape: Rows, height, width, 3 (or rows, 3, height, width).
+        shape: Rows, height, width, 3 (or rows, 3, height, width; or rows, values of all views).
         dtype: Of the memory, as storage_dtype says.
         size: Slots that stay for good.
         reuse: ``reclaim`` takes back the slot that was lent last, whoever still sees it.
@@ -141,7 +142,7 @@ class Ring:
 
     def __init__(
         self,
-        shape: tuple[int, int, int, int],
+        shape: tuple[int, ...],
         dtype: np.dtype[Any],
         size: int,
         *,

@@ -43,6 +43,7 @@ class Canvas:
         self._flips = np.zeros((2, len(source)), dtype=np.bool_)  # top to bottom, left to right
         self._pad: NDArray[np.float64] | None = None
         self._maps: Maps | None = None
+        self._nudge: NDArray[np.float64] | None = None
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -61,6 +62,9 @@ class Canvas:
 
     def flip(self, where: Mask, axis: int = 1) -> None:
         """Mirrors the images where ``where`` is set: left to right, or with axis 0 top to bottom."""
+        if self._nudge is None:
+            self._nudge = np.zeros((len(where), 2))
+        self._nudge[:, axis] = np.where(where, -1.0 - self._nudge[:, axis], self._nudge[:, axis])
         if self._maps is not None:
             self._maps.move(where & self._maps.active, mirrored(self._sizes[:, axis], axis))
             where = where & ~self._maps.active
@@ -72,6 +76,8 @@ class Canvas:
         The window becomes the box: what a crop left out can no longer be seen, nor sampled.
         """
         sizes = np.broadcast_to(np.minimum(sizes, _INT32_MAX), self._grid.shape)
+        if self._nudge is not None:
+            self._nudge = _chosen(where, self._nudge * (sizes / self._sizes), self._nudge)
         plain = where
         if self._pad is not None:  # a border does not resize to whole pixels: a map does it
             self._begin(where & (self._overhangs().any(axis=(0, 2))))
@@ -138,6 +144,12 @@ class Canvas:
             return
         self._cut(where, fill)
         assert self._maps is not None
+        if self._nudge is not None:
+            (a, b), (c, d) = matrix[:, 0, :2].T, matrix[:, 1, :2].T
+            area = a * d - b * c
+            down, across = self._nudge.T
+            turned = np.stack((a * down - c * across, d * across - b * down))
+            self._nudge = _chosen(where, (turned / np.where(area != 0.0, area, np.inf)).T, self._nudge)
         self._maps.move(where, matrix)
         self._maps.bilinear |= where & bilinear
         self._maps.nearest |= where & (not bilinear)
@@ -169,6 +181,7 @@ class Canvas:
             grid=grid.astype(np.int32),
             window=window.astype(np.int32),
             flip=self._flips[1],
+            nudge=self._nudge,
             flip_vertical=self._flips[0] if self._flips[0].any() else None,
             pad=self._pad if self._pad is not None and self._pad.any() else None,
             warp=warp,

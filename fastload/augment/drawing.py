@@ -30,6 +30,13 @@ class Boxes:
     xyxy: NDArray[np.float64]
 
 
+def prepare(ids: NDArray[np.int64], *, seed: int, epoch: int, count: int) -> NDArray[np.uint64]:
+    """The first words of all ``count`` random transforms, uint64 (4, count, n), in one go: numpy's cost is per call."""
+    if count == 0:
+        return np.zeros((4, 0, len(ids)), np.uint64)
+    return random_words(ids, seed=seed, epoch=epoch, transform=np.arange(count)[:, None])
+
+
 @dataclass(eq=False, kw_only=True)
 class Drawing:
     """n samples, drawn step by step.
@@ -39,6 +46,7 @@ class Drawing:
         seed, epoch: Of the stream.
         canvas: The geometry so far.
         output: The form of every image in the end.
+        first_words: Block 0 of the words of all random transforms (see :func:`prepare`).
         boxes: Of the sources; None where the data set has none or nobody asks.
         active: bool (n,), samples that the step at hand applies to: all, but within RandomApply and its like.
         sampled: bool (n,), whether a geometric step stands before the step at hand: operations go to ``after`` then.
@@ -53,6 +61,7 @@ class Drawing:
     epoch: int
     canvas: Canvas
     output: Output
+    first_words: NDArray[np.uint64]
     boxes: Boxes | None = None
     values: Values = field(default_factory=Values)
     functions: list[Lambda] = field(default_factory=list)
@@ -62,18 +71,11 @@ class Drawing:
     sampled: NDArray[np.bool_] = field(init=False)
     before: ProgramBuilder = field(init=False)
     after: ProgramBuilder = field(init=False)
-    _first: NDArray[np.uint64] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.active = np.ones(len(self.ids), np.bool_)
         self.sampled = np.zeros(len(self.ids), np.bool_)
         self.before, self.after = ProgramBuilder(len(self.ids)), ProgramBuilder(len(self.ids))
-
-    def prepare(self, count: int) -> None:
-        """Draws the first words of all ``count`` random transforms in one go: numpy's cost is per call."""
-        if count:
-            transforms = np.arange(count)[:, None]
-            self._first = random_words(self.ids, seed=self.seed, epoch=self.epoch, transform=transforms)
 
     def words(self, block: int = 0) -> NDArray[np.uint64]:
         """Four random 32-bit words for each sample, uint64 (4, n), of the random transform at hand.
@@ -81,8 +83,8 @@ class Drawing:
         Args:
             block: Which four: a transform that needs more takes further blocks.
         """
-        if block == 0 and self._first is not None:
-            first: NDArray[np.uint64] = self._first[:, self.number]
+        if block == 0:
+            first: NDArray[np.uint64] = self.first_words[:, self.number]
             return first
         return random_words(self.ids, seed=self.seed, epoch=self.epoch, transform=self.number, block=block)
 

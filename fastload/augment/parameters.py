@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ class Output:
             Never with "nearest", always with "box" and "area".
         memory_format: How an image lies in memory, in torch's words: "channels_last" is height x width x 3,
             "contiguous" is 3 x height x width. The values are the same.
+        further: Form of the further views of each image, which are of the same type and memory format.
     """
 
     height: int
@@ -55,13 +57,32 @@ class Output:
     interpolation: Interpolation
     antialias: bool
     memory_format: MemoryFormat = "channels_last"
+    further: tuple[Output, ...] = ()
+
+    @property
+    def views(self) -> tuple[Output, ...]:
+        """The form of each view, this one first."""
+        return (self, *self.further)
 
     def as_levels(self) -> Output:
         """The same images as grey levels (uint8), not yet scaled."""
-        return dataclasses.replace(self, dtype="uint8", scale=(1.0, 1.0, 1.0), bias=(0.0, 0.0, 0.0))
+        return self.altered(dtype="uint8", scale=(1.0, 1.0, 1.0), bias=(0.0, 0.0, 0.0))
+
+    def altered(self, **changes: Any) -> Output:
+        """With other attributes, in all views."""
+        further = tuple(dataclasses.replace(view, **changes) for view in self.further)
+        return dataclasses.replace(self, **changes, further=further)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
+        """Of what a slot holds of one sample: one image; of several views all their values, of which those of all
+        samples in one view come before those in the next."""
+        if self.further:
+            return (sum(math.prod(view.image_shape) for view in self.views),)
+        return self.image_shape
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
         """Of one image in memory."""
         if self.memory_format == "contiguous":
             return 3, self.height, self.width
@@ -149,6 +170,8 @@ class Draws:
             samples with a map.
         flip: bool (n,).
         flip_vertical: bool (n,); None where no sample is mirrored top to bottom.
+        nudge: float64 (n, 2), y and x: how far keypoints lie beside the pixels, because torchvision's flips take x to
+            width - 1 - x and all else to where the pixels go. None for 0.
         pad: float64 (n, 3), levels of red, green and blue outside the grid; None for black.
         warp: Maps that are not parallel to the axes; None where no sample has one.
         before, after: Operations on pixels; None where no sample has any.
@@ -162,6 +185,7 @@ class Draws:
     window: NDArray[np.int32]
     flip: NDArray[np.bool_]
     flip_vertical: NDArray[np.bool_] | None = None
+    nudge: NDArray[np.float64] | None = None
     pad: NDArray[np.float64] | None = None
     warp: Warp | None = None
     before: Program | None = None
@@ -184,6 +208,7 @@ class Draws:
             window=self.window[rows],
             flip=self.flip[rows],
             flip_vertical=None if self.flip_vertical is None else self.flip_vertical[rows],
+            nudge=None if self.nudge is None else self.nudge[rows],
             pad=None if self.pad is None else self.pad[rows],
             functions=self.functions,
             **parts,  # type: ignore[arg-type]

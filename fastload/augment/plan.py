@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastload.augment.canvas import Canvas
-from fastload.augment.drawing import Boxes, Drawing
+from fastload.augment.drawing import Boxes, Drawing, prepare
 from fastload.augment.form import Form
 from fastload.augment.known_sizes import KnownSizes, sizes_after
 from fastload.augment.mixing import check_mixing, split_chain
@@ -21,6 +22,7 @@ from fastload.augment.registry import count_random, number_steps, walk
 from fastload.augment.rng import check_stream, streams
 from fastload.augment.steps import Step
 from fastload.augment.targets import TargetRules, split_rules
+from fastload.augment.views import check_alike, interleaved, split_views
 from fastload.errors import ConfigError
 from fastload.transforms import (
     CenterCrop,
@@ -72,31 +74,40 @@ class AugmentPlan:
         steps: All on samples, in order.
         mixing: What is done to finished batches.
         targets: What is said about boxes.
+        further: What is done for the further views of each image.
+        first: Random transforms of the views before.
     """
 
     output: Output
     steps: tuple[Transform, ...]
     mixing: tuple[Transform, ...] = ()
     targets: TargetRules = _NO_RULES
+    further: tuple[AugmentPlan, ...] = ()
+    first: int = 0
 
     @functools.cached_property
     def _steps(self) -> tuple[Step, ...]:
-        return number_steps(self.steps)
+        return number_steps(self.steps, self.first)
+
+    @property
+    def views(self) -> tuple[AugmentPlan, ...]:
+        """The plan of each view, this one first."""
+        return (self, *self.further)
 
     @property
     def num_random(self) -> int:
-        """Random transforms of the chain, those that others hold included."""
-        return count_random(self._steps)
+        """Random transforms of the chain, those that others hold included, in all views."""
+        return sum(count_random(view._steps) for view in self.views)
 
     @property
     def needs_boxes(self) -> bool:
         """Whether a transform looks at the boxes of the sources: ``draw`` then wants them."""
-        return any(step.kind.boxes for step in walk(self._steps))
+        return any(step.kind.boxes for view in self.views for step in walk(view._steps))
 
     @functools.cached_property
     def cpu_only(self) -> Transform | None:
         """The first transform that asks for more than one resampling parallel to the axes; None where none does."""
-        for step in walk(self._steps):
+        for step in itertools.chain.from_iterable(walk(view._steps) for view in self.views):
             transform = step.transform
             bare = isinstance(transform, RandomCrop) and transform.padding is None and not transform.pad_if_needed
             if not (bare or isinstance(transform, _RESAMPLING)):
@@ -106,7 +117,7 @@ class AugmentPlan:
     @functools.cached_property
     def erases_values(self) -> bool:
         """Whether finished values are overwritten, so that images cannot be normalised later."""
-        erasing = any(isinstance(step.transform, RandomErasing) for step in walk(self._steps))
+        erasing = any(isinstance(step.transform, RandomErasing) for view in self.views for step in walk(view._steps))
         return erasing and self.output.dtype != "uint8"
 
     def draw(
@@ -133,6 +144,9 @@ class AugmentPlan:
             boxes: Bounding boxes in the sources, for transforms that look at them.
             repeats: int64 (n,), which time of several this is for each sample: every time it is drawn anew. None: 0.
 
+        Returns:
+            n rows; with k views n * k, those of a sample one after the other.
+
         Raises:
             ConfigError: seed, epoch or a shape is not as above.
         """
@@ -140,17 +154,24 @@ class AugmentPlan:
         shapes = np.asarray(sizes)
         if numbers.ndim != 1 or shapes.shape != (len(numbers), 2):
             raise ConfigError(f"ids must be (n,) and sizes (n, 2), but got {numbers.shape} and {shapes.shape}")
-        canvas = Canvas(shapes)
         check_stream(seed, epoch)
-        drawing = Drawing(
-            ids=streams(numbers, repeats), seed=seed, epoch=epoch, canvas=canvas, boxes=boxes, output=self.output
-        )
-        drawing.prepare(self.num_random)
-        for step in self._steps:
-            step.draw(drawing)
-        return dataclasses.replace(
-            drawing.draws(), ids=numbers, functions=tuple(step.apply for step in drawing.functions)
-        )
+        first_words = prepare(streams(numbers, repeats), seed=seed, epoch=epoch, count=self.first + self.num_random)
+        views = []
+        for view in self.views:
+            drawing = Drawing(
+                ids=streams(numbers, repeats),
+                seed=seed,
+                epoch=epoch,
+                canvas=Canvas(shapes),
+                boxes=boxes,
+                output=view.output,
+                first_words=first_words,
+            )
+            for step in view._steps:
+                step.draw(drawing)
+            functions = tuple(step.apply for step in drawing.functions)
+            views.append(dataclasses.replace(drawing.draws(), ids=numbers, functions=functions))
+        return views[0] if len(views) == 1 else interleaved(views)
 
 
 def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentPlan:
@@ -168,8 +189,24 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
         ConfigError: The chain does not end in a fixed size, cannot be done in one sampling, or normalises whole
             numbers; the message says what to change.
     """
+    views = split_views(flatten(transforms))
+    plans = [_compile(views[0], 0)]
+    for chain in views[1:]:
+        plans.append(_compile(chain, plans[-1].first + plans[-1].num_random))
+    if len(plans) == 1:
+        return plans[0]
+    first, *further = plans
+    if any(plan.mixing or plan.targets != _NO_RULES for plan in plans):
+        raise ConfigError("several views of an image go without MixUp, CutMix and steps on boxes: leave them out")
+    check_alike([plan.output for plan in plans])
+    output = dataclasses.replace(first.output, further=tuple(plan.output for plan in further))
+    return dataclasses.replace(first, output=output, further=tuple(further))
+
+
+def _compile(steps: list[Transform], first: int) -> AugmentPlan:
+    """The plan of one view."""
     form = Form()
-    chain, mixing = split_chain(flatten(transforms))
+    chain, mixing = split_chain(steps)
     chain, rules = split_rules(chain)
     for step in chain:
         form = form.after(step)
@@ -186,7 +223,7 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
         interpolation=interpolation,
         antialias=antialias,
     )
-    return AugmentPlan(output=output, steps=tuple(chain), mixing=mixing, targets=rules)
+    return AugmentPlan(output=output, steps=tuple(chain), mixing=mixing, targets=rules, first=first)
 
 
 def _why_no_size(steps: list[Transform]) -> str:

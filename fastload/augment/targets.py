@@ -146,10 +146,11 @@ def map_keypoints(
     inside &= (y >= box[:, 0, None]) & (y < (box[:, 0] + box[:, 2])[:, None])
     x = (x - box[:, 1, None]) / pitch[:, 1, None] - shift[:, 1, None]
     y = (y - box[:, 0, None]) / pitch[:, 0, None] - shift[:, 0, None]
-    x = np.where(flip[:, None], sizes[:, 1, None] - 1.0 - x, x)
+    x = np.where(flip[:, None], sizes[:, 1, None] - x, x)
     mirrored = flip.copy()
     if draws.flip_vertical is not None:
-        y = np.where(draws.flip_vertical[rows, None], sizes[:, 0, None] - 1.0 - y, y)
+        y = np.where(draws.flip_vertical[rows, None], sizes[:, 0, None] - y, y)
+        mirrored ^= draws.flip_vertical[rows]
     inside &= _within(x, y, sizes) | _is_part(draws)[rows, None]
     for step in _maps(draws, size):
         where, matrix = step.where[rows, None], step.matrix[rows]
@@ -157,6 +158,9 @@ def map_keypoints(
         x, y = np.where(where, new_x, x), np.where(where, new_y, y)
         inside &= ~where | _within(x, y, step.sizes[rows])
         mirrored ^= step.where[rows] & (np.linalg.det(matrix) < 0.0)
+    if draws.nudge is not None:
+        y, x = y + draws.nudge[rows, :1], x + draws.nudge[rows, 1:]
+        inside &= (x >= 0.0) & (x < size[1]) & (y >= 0.0) & (y < size[0])
     seen = np.where(inside, points[..., 2], 0.0)
     mapped = np.where(seen[..., None] > 0.0, np.stack((x, y, seen), axis=-1), 0.0)
     if pairs is not None and len(pairs) and len(points):

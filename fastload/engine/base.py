@@ -15,11 +15,11 @@ from fastload.augment.parameters import Draws
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Work for an engine: fill row ``rows[i]`` of a slot with sample ``draws.ids[i]``.
+    """Work for an engine: fill row ``rows[i]`` of a slot with sample ``ids[i]``.
 
     Attributes:
         rows: int64 (n,), distinct rows of the slot.
-        draws: Parameters of the n samples.
+        draws: Parameters of the n samples; with several views of each, those of a sample one after the other.
         among: The requests that it was planned with, if there are any: an engine may prepare them together.
         first: Where among their samples its own begin.
     """
@@ -29,6 +29,11 @@ class Request:
     among: Requests | None = None
     first: int = 0
 
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Sample numbers, int64 (n,)."""
+        return self.draws.ids[:: max(1, len(self.draws.ids) // max(1, len(self.rows)))]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Requests:
@@ -36,19 +41,22 @@ class Requests:
 
     Attributes:
         draws: Parameters of all their samples, one request after the other.
-        starts: Where each request begins in them, and the end of the last.
+        starts: Where among the samples each request begins, and the end of the last.
+        views: Views of each sample.
     """
 
     draws: Draws
     starts: tuple[int, ...]
+    views: int = 1
 
     def __getitem__(self, place: int) -> Request:
         first, end = self.starts[place : place + 2]
         rows = np.arange(end - first, dtype=np.int64)
-        return Request(rows=rows, draws=self.draws.rows(slice(first, end)), among=self, first=first)
+        draws = self.draws.rows(slice(first * self.views, end * self.views))
+        return Request(rows=rows, draws=draws, among=self, first=first)
 
     def rows(self) -> NDArray[np.int64]:
-        """The row of each sample in the slot of its request: int64, shape of ``draws.ids``."""
+        """The row of each sample in the slot of its request: int64, (samples,)."""
         starts = np.array(self.starts, np.int64)
         rows: NDArray[np.int64] = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
         return rows

@@ -26,6 +26,13 @@ _MAX_MAPS: Final = 64
 
 def check_output(output: Output) -> None:
     """ConfigError for an output that no engine can make."""
+    for view in output.views:
+        _check_view(view)
+        if (view.dtype, view.memory_format) != (output.dtype, output.memory_format):
+            raise ConfigError("all views must have values of one type, in one memory format")
+
+
+def _check_view(output: Output) -> None:
     if not (1 <= output.height <= _MAX_OUTPUT_SIDE and 1 <= output.width <= _MAX_OUTPUT_SIDE):
         raise ConfigError(
             f"an output of 1 to {_MAX_OUTPUT_SIDE} pixels a side was expected, not {output.height} x {output.width}"
@@ -40,7 +47,7 @@ def check_slot(images: NDArray[Any] | OpenSlot, output: Output) -> NDArray[Any]:
     """``images``; ConfigError unless it is an array of the shape, type and memory layout that ``output`` asks for."""
     if isinstance(images, OpenSlot):
         raise ConfigError("a slot with memory was expected, not an OpenSlot: this engine fills what it is given")
-    if images.ndim != 4 or images.shape[1:] != output.shape:
+    if images.ndim != 1 + len(output.shape) or images.shape[1:] != output.shape:
         raise ConfigError(f"a slot of shape (rows, *{output.shape}) was expected, not {images.shape}")
     if images.dtype != STORAGE[output.dtype]:
         raise ConfigError(f"a slot of {STORAGE[output.dtype]} was expected for {output.dtype}, not {images.dtype}")
@@ -62,14 +69,14 @@ def check_request(request: Request, slot_rows: int | None, output: Output, datas
     count = len(rows)
     if rows.shape != (count,) or rows.dtype.kind != "i":
         raise ConfigError(f"the planned rows must have shape ({count},), not {rows.shape} of {rows.dtype}")
-    check_draws(draws, count, output, dataset)
+    check_draws(draws, count * len(output.views), output, dataset)
     num_rows = 1 + int(rows.max(initial=0)) if slot_rows is None else slot_rows
     if count and not (rows.min() >= 0 and rows.max() < num_rows and len(np.unique(rows)) == count):
         raise ConfigError(f"the planned rows must be distinct rows of the slot, which has {num_rows}")
 
 
 def check_draws(draws: Draws, count: int, output: Output, dataset: Dataset) -> None:
-    """ConfigError unless the parameters of ``count`` samples fit the output and the data."""
+    """ConfigError unless ``count`` rows of parameters, one for each view of a sample, fit the output and the data."""
     for name, array, shape, kind in (
         ("ids", draws.ids, (count,), "i"),
         ("box", draws.box, (count, 4), "f"),
@@ -86,8 +93,10 @@ def check_draws(draws: Draws, count: int, output: Output, dataset: Dataset) -> N
     if not draws.plain:
         check_augmentation(draws, count)
         plain = ~draws.warp.active if draws.warp is not None else plain
-    if np.any(draws.grid < 1) or np.any(draws.window[plain, 2:] != (output.height, output.width)):
-        raise ConfigError(f"each planned window must be {output.height} x {output.width}, on a grid of a pixel or more")
+    sizes = np.array([(view.height, view.width) for view in output.views], np.int32)
+    if np.any(draws.grid < 1) or np.any((draws.window[:, 2:] != np.resize(sizes, (count, 2))) & plain[:, None]):
+        sizes_wanted = " and ".join(f"{height} x {width}" for height, width in sizes.tolist())
+        raise ConfigError(f"each planned window must be {sizes_wanted}, on a grid of a pixel or more")
     if np.any(draws.window[:, 2:] < 1) or np.any(draws.window[:, 2:] > _MAX_OUTPUT_SIDE):
         raise ConfigError(f"each planned window must have 1 to {_MAX_OUTPUT_SIDE} pixels a side")
 

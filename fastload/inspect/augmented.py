@@ -114,7 +114,7 @@ def _deliver(loader: Loader, state: dict[str, Any], output: Output) -> NDArray[n
         images = next(iter(loader)).images
     except DataError:
         return None
-    values = images[0].permute(1, 2, 0).float().numpy()
+    values: NDArray[np.float32] = images[0].permute(1, 2, 0).float().numpy()
     levels = (values - np.array(output.bias, np.float32)) / np.array(output.scale, np.float32)
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 

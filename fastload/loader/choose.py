@@ -62,6 +62,8 @@ def choose(wanted: str, device: torch.device | None, build: Build, plan: EpochPl
         build: Makes an engine with its slots.
         plan: The epoch that is about to begin.
     """
+    if wanted == "auto" and plan.augment.further:
+        return Choice(shares={"cpu": 1.0}, reason="it makes all views of an image from one read")
     if wanted in ("cpu", "dali"):
         return Choice(shares={wanted: 1.0}, reason="as asked for")
     if wanted == "auto" and (step := plan.augment.cpu_only) is not None:

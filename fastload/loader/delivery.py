@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -63,7 +64,7 @@ class ShownDelivery:
         assert isinstance(slots, Ring)
         assert not isinstance(started.slot, OpenSlot)
         images = as_tensor(slots.lend(started.slot)[: len(started.ids)], self._output.dtype)
-        batch = _as_batch(images, started, self._output, self._dataset)
+        batch = _as_batch(_as_images(images, self._output), started, self._dataset)
         marked = started.targets
         return batch if marked is None else dataclasses.replace(batch, targets=marked.finish(marked.tensors()))
 
@@ -89,7 +90,9 @@ class DeviceDelivery:
     def __init__(self, stream: CopyStream, *, output: Output, dataset: Dataset, device: torch.device) -> None:
         self._stream = stream
         self._output = output
-        self._scale, self._bias = (torch.tensor(values, device=device) for values in (output.scale, output.bias))
+        self._scales = [
+            (torch.tensor(view.scale, device=device), torch.tensor(view.bias, device=device)) for view in output.views
+        ]
         self._dataset = dataset
         self._returns = SlotReturns(limit=COPIES_UNDER_WAY)
 
@@ -115,12 +118,13 @@ class DeviceDelivery:
         levels, (labels, *marked) = ((), tensors) if isinstance(flight.slot, OpenSlot) else (tensors[:1], tensors[1:])
         dtype = torch_dtype(self._output.dtype)
         if isinstance(flight.slot, OpenSlot):
-            batch = _as_batch(from_dlpack(flight.slot.images).to(dtype), flight, self._output, self._dataset)
+            images = _as_images(from_dlpack(flight.slot.images).to(dtype), self._output)
         else:
-            batch = _as_batch(levels[0], flight, self._output, self._dataset)
-            if dtype != batch.images.dtype:
-                images = normalise_on_device(batch.images, self._scale, self._bias, dtype)
-                batch = dataclasses.replace(batch, images=images)
+            images = _as_images(levels[0], self._output)
+            if dtype != images[0].dtype:
+                pairs = zip(images, self._scales, strict=True)
+                images = tuple(normalise_on_device(view, *scale, dtype) for view, scale in pairs)
+        batch = _as_batch(images, flight, self._dataset)
         targets = None if flight.targets is None else flight.targets.finish(marked)
         return dataclasses.replace(batch, labels=labels, targets=targets)
 
@@ -128,9 +132,21 @@ class DeviceDelivery:
         self._returns.drain()
 
 
-def _as_batch(images: torch.Tensor, flight: Flight, output: Output, dataset: Dataset) -> Batch:
+def _as_images(memory: torch.Tensor, output: Output) -> tuple[torch.Tensor, ...]:
+    """The images that lie in a slot, N x 3 x H x W, of each view."""
+    rows, views = len(memory), output.views
+    if len(views) > 1:
+        sizes = [rows * math.prod(view.image_shape) for view in views]
+        blocks = torch.split(memory.reshape(-1), sizes)
+        parts = [block.view(rows, *view.image_shape) for block, view in zip(blocks, views, strict=True)]
+    else:
+        parts = [memory]
+    return tuple(part.permute(0, 3, 1, 2) if output.memory_format == "channels_last" else part for part in parts)
+
+
+def _as_batch(images: tuple[torch.Tensor, ...], flight: Flight, dataset: Dataset) -> Batch:
     return Batch(
-        images=images.permute(0, 3, 1, 2) if output.memory_format == "channels_last" else images,
+        images=images if len(images) > 1 else images[0],
         labels=torch.from_numpy(dataset.labels(flight.ids)),
         ids=torch.from_numpy(flight.ids),
         valid=torch.from_numpy(flight.valid),

@@ -45,7 +45,7 @@ class _Planning:
 
     def __call__(self) -> Request:
         request = self._plan.batch(self._index)
-        self.ids = request.draws.ids.copy()  # substitutes are entered into it
+        self.ids = request.ids.copy()  # substitutes are entered into it
         if self._plan.targets is not None:
             self.targets = self._plan.targets.start(request)
         return request

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -218,8 +217,9 @@ class Loader:
         self._transforms = tuple(flatten(transforms))
         self._augment: AugmentPlan = compile_plan(self._transforms)
         step = self._augment.cpu_only
-        if step is not None and self._engine in ("dali", "hybrid"):
-            raise ConfigError(f'the DALI engine cannot carry out {step}: use engine="cpu", or "auto", which then does')
+        wish = "several views of an image" if step is None and self._augment.further else step
+        if wish is not None and self._engine in ("dali", "hybrid"):
+            raise ConfigError(f'the DALI engine cannot carry out {wish}: use engine="cpu", or "auto", which then does')
 
     def set_epoch(self, epoch: int) -> None:
         """The next ``iter`` reads this epoch, from its beginning; where a loaded state stands in it, from there."""
@@ -373,6 +373,8 @@ class Loader:
             if plan.targets != TargetRules():
                 raise ConfigError(f"{plan.targets} is about targets: give the Loader targets='list' or 'padded', too")
             return None
+        if plan.further:
+            raise ConfigError("several views of an image go without targets: leave one of the two out")
         if plan.mixing:
             raise ConfigError("MixUp and CutMix mix labels of images, not boxes or masks: leave them or targets out")
         executor = self._keeper.executor(min(4, self.num_workers))
@@ -381,13 +383,13 @@ class Loader:
     def _ready_machinery(self, plan: EpochPlan) -> None:
         """Keeps what the last epoch was read with if it still serves, else builds another."""
         rows = self.batch_size if self._batches.last_batch == "pad" else min(self.batch_size, self._order.num_samples)
-        output = dataclasses.replace(self._augment.output, memory_format=self._memory_format)
+        output = self._augment.output.altered(memory_format=self._memory_format)
         kept = self._keeper.machinery
         on_cpu, values = self._augment.cpu_only is not None, self._augment.erases_values
         if kept is not None and kept.usable and (kept.output, kept.values) == (output, values):
-            if not (on_cpu and kept.uses_dali):
+            if not ((on_cpu or self._augment.further) and kept.uses_dali):
                 return
-        if on_cpu and self._choice is not None and "dali" in self._choice.shares:
+        if (on_cpu or self._augment.further) and self._choice is not None and "dali" in self._choice.shares:
             self._choice = None
         self._keeper.close_machinery()
         build = functools.partial(

@@ -54,7 +54,7 @@ class EpochPlan:
     def batch(self, index: int) -> Request:
         """The work of a batch, row after row; plans its neighbours with it, which the next calls then need not."""
         together = _TOGETHER_WITH_BOXES if self.augment.needs_boxes else _TOGETHER
-        per_chunk = max(1, together // self.batches.batch_size)
+        per_chunk = max(1, together // (self.batches.batch_size * len(self.augment.views)))
         number, place = divmod(index, per_chunk)
         with self._lock:  # the batches of a chunk are asked for one after the other, by several threads
             requests = self._latest.get(number)
@@ -70,7 +70,8 @@ class EpochPlan:
         positions = [self.batches.slice(index).positions for index in range(first, last)]
         places = np.concatenate(positions)
         starts = (0, *itertools.accumulate(map(len, positions)))
-        return Requests(draws=self._draw(self.order.at(self.epoch, places), places), starts=starts)
+        draws = self._draw(self.order.at(self.epoch, places), places)
+        return Requests(draws=draws, starts=starts, views=len(self.augment.views))
 
     def _draw(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> Draws:
         return self.augment.draw(

@@ -11,6 +11,7 @@ from fastload.errors import ConfigError
 from fastload.transforms import Container, Transform, from_config
 from fastload.transforms.config import REGISTRY
 from fastload.transforms.mixing import on_batches
+from fastload.transforms.views import Views
 
 Entry = str | dict[str, dict[str, Any] | None]
 
@@ -83,6 +84,8 @@ def _build(
     ]
     try:
         steps = from_config(entries)
+        if any(isinstance(step, Views) for step in steps):
+            raise ConfigError("transforms[0]: training takes one view of each image: leave MultiView and MultiCrop out")
         places = [place for place, step in enumerate(steps) if on_batches(step)]
         end = places[0] if places else len(steps)
         if path != "transforms.train" and places:

@@ -33,6 +33,7 @@ from fastload.transforms.policies import AugMix, AutoAugment, RandAugment, Three
 from fastload.transforms.scaling import RandomResize, RandomShortestSize, ScaleJitter
 from fastload.transforms.targets import ClampBoundingBoxes, ConvertBoundingBoxFormat, SanitizeBoundingBoxes
 from fastload.transforms.values import DType, Normalize, ToDtype
+from fastload.transforms.views import MultiCrop, MultiView
 from fastload.transforms.warping import (
     ElasticTransform,
     Identity,
@@ -64,6 +65,8 @@ __all__ = [
     "Interpolation",
     "Lambda",
     "MixUp",
+    "MultiCrop",
+    "MultiView",
     "Normalize",
     "Pad",
     "PaddingMode",

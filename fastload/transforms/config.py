@@ -22,6 +22,7 @@ from fastload.transforms import (
     scaling,
     targets,
     values,
+    views,
     warping,
 )
 from fastload.transforms.base import Transform
@@ -40,6 +41,7 @@ _MODULES: Final = (
     scaling,
     targets,
     values,
+    views,
     warping,
 )
 
@@ -133,7 +135,7 @@ def _build(entry: Any, path: str) -> Transform:
     missing = [p.name for p in parameters if p.default is inspect.Parameter.empty and p.name not in arguments]
     if missing:
         raise ConfigError(f"{path}: {' and '.join(map(repr, missing))} must be given")
-    if issubclass(cls, Container) and "transforms" in fields:
+    if issubclass(cls, Container) and "transforms" in arguments:
         arguments = {**arguments, "transforms": _build_all(arguments["transforms"], f"{path}.transforms")}
     try:
         return cls(**arguments)

@@ -70,8 +70,8 @@ class RandomChoice(Container):
 
     def __init__(self, transforms: Sequence[Transform | Sequence[Transform]], p: Sequence[float] | None = None) -> None:
         owner = self._name()
-        branches = _branches(transforms, owner=owner)
-        self._assign(transforms=branches, p=None if p is None else _weights(p, len(branches), owner=owner))
+        chosen = branches(transforms, owner=owner)
+        self._assign(transforms=chosen, p=None if p is None else _weights(p, len(chosen), owner=owner))
 
 
 @dataclass(frozen=True, init=False)
@@ -88,7 +88,7 @@ class RandomOrder(Container):
     transforms: tuple[Transform, ...]
 
     def __init__(self, transforms: Sequence[Transform | Sequence[Transform]]) -> None:
-        self._assign(transforms=_branches(transforms, owner=self._name()))
+        self._assign(transforms=branches(transforms, owner=self._name()))
 
 
 def flatten(transforms: Iterable[Transform] | Transform | None) -> list[Transform]:
@@ -121,7 +121,8 @@ def _checked(steps: Any) -> list[Transform]:
     return chain
 
 
-def _branches(transforms: Any, *, owner: str) -> tuple[Transform, ...]:
+def branches(transforms: Any, *, owner: str) -> tuple[Transform, ...]:
+    """Declarations that stand for themselves: a list of some counts as one, a Compose of them."""
     if isinstance(transforms, Iterable) and not isinstance(transforms, str):
         transforms = [Compose(step) if isinstance(step, list | tuple) else step for step in transforms]
     chain = _filled(_checked(transforms), owner=owner)

@@ -194,7 +194,7 @@ def test_a_perspective_and_operations_on_what_came_out(scene):
 
 def test_left_and_right_change_places_in_a_mirror():
     sizes = np.full((2, 2), (40, 60), np.int32)
-    draws = whole(sizes, (40, 60))
+    draws = whole(sizes, (40, 60), nudge=np.array([[0.0, 0.0], [0.0, -1.0]]))
     draws.flip[1] = True
     points = np.array([[[1, 2, 2], [10, 20, 1], [30, 5, 2], [0, 0, 0]]], np.float64).repeat(2, axis=0)
     places = map_keypoints(points, np.arange(2), draws, (40, 60), np.array([[1, 2]]))

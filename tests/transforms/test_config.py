@@ -89,6 +89,8 @@ EACH = (
     T.ClampBoundingBoxes(),
     T.ConvertBoundingBoxFormat("XYWH"),
     T.SanitizeBoundingBoxes(),
+    T.MultiView([[T.RandomResizedCrop(32), T.RandomHorizontalFlip()], T.Resize(8)]),
+    T.MultiCrop(),
 )
 
 

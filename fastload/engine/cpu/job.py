@@ -20,9 +20,9 @@ from fastload.engine.cpu.decode import PROVEN
 from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.augment import BEFORE_BEGIN, BEFORE_END, Extras
 from fastload.engine.cpu.kernels.deliver import Items
-from fastload.engine.cpu.kernels.layout import PARAMETERS, Slot, flat_slot
+from fastload.engine.cpu.kernels.layout import PARAMETERS, Slot, flat_slot, view_starts
 from fastload.engine.cpu.programs import NO_EXTRAS, compile_operations, lay_out_extras, needs_whole_image
-from fastload.engine.cpu.region import find_regions
+from fastload.engine.cpu.region import find_regions, share_regions
 from fastload.engine.requests import check_draws, check_request
 from fastload.errors import FastloadError
 
@@ -76,14 +76,14 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Samples arranged for the kernels: those of one request, or of all that were planned together.
+    """Samples arranged for the kernels: those of one request, or of all that were planned together; k views of each.
 
     Attributes:
         draws: What it was made of.
         ids: int64 (n,), sample number of each item.
         rows: int64 (n,), its row of the slot.
-        parameters: float64 (n, PARAMETERS), one row per item (see kernels/layout.py).
-        regions: int64 (n, 4), top, left, height and width of the source pixels that each item needs.
+        parameters: float64 (n * k, PARAMETERS), one row per view of an item (see kernels/layout.py).
+        regions: int64 (n * k, 4), top, left, height and width of the source pixels that are decoded for each.
         plan: Where a kernel reads them by itself; None where the data set does not say where files are.
         delivered: uint8 (n,), 1 where a kernel has delivered an item.
         most_bytes, most_pixels: Of the files and the regions.
@@ -168,7 +168,9 @@ class Layouts:
                 held = layout.plan.ready(first, first + count)
                 waited = perf_counter() - begin
             reads, extras = layout.plan.reads, layout.extras
-            items = Items(layout.rows, layout.parameters, layout.regions, reads, layout.delivered, next_item, extras)
+            starts = view_starts(self._output, len(images))
+            parts = (layout.rows, layout.parameters, layout.regions, reads, layout.delivered)
+            items = Items(*parts, next_item, extras, starts)
         return Work(layout, first, first + count, next_item, items, flat_slot(images), held, waited)
 
     def _layout_of(self, requests: Requests, slot_rows: int) -> Layout | None:
@@ -179,7 +181,7 @@ class Layouts:
                     return layout
             rows = requests.rows()
             try:
-                check_draws(requests.draws, len(rows), self._output, self._dataset)
+                check_draws(requests.draws, len(rows) * len(self._output.views), self._output, self._dataset)
                 if rows.max(initial=0) >= slot_rows:
                     return None
                 self._latest.append(self._lay_out(requests.draws, rows))
@@ -188,27 +190,34 @@ class Layouts:
             return self._latest[-1]
 
     def _lay_out(self, draws: Draws, rows: NDArray[np.int64]) -> Layout:
-        count = len(rows)
+        views = self._output.views
+        count = len(rows) * len(views)
         parameters = np.empty((count, PARAMETERS), np.float64)
         parameters[:, :4], parameters[:, 4:6], parameters[:, 6:8] = draws.box, draws.grid, draws.window[:, :2]
         parameters[:, 8] = draws.flip
         if draws.flip_vertical is not None:
             parameters[:, 8] += 2.0 * draws.flip_vertical
-        ids = np.ascontiguousarray(draws.ids, np.int64)
-        regions = find_regions(parameters, self._output, draws.window[:, 2:])
+        ids = np.ascontiguousarray(draws.ids[:: len(views)], np.int64)
+        regions = np.empty((count, 4), np.int64)
+        for place, view in enumerate(views):
+            mine = slice(place, None, len(views))
+            regions[mine] = find_regions(parameters[mine], view, draws.window[mine, 2:])
         whole = needs_whole_image(draws.before, count)
         if whole.any():
-            regions[whole] = np.insert(np.maximum(self._dataset.sizes(ids[whole]), 1), 0, np.zeros((2, 1)), axis=1)
+            sizes = np.maximum(self._dataset.sizes(draws.ids[whole]), 1)
+            regions[whole] = np.insert(sizes, 0, np.zeros((2, 1)), axis=1)
+        if len(views) > 1:
+            share_regions(regions, len(views), self._dataset.is_raw(ids))
         plan = self._dataset.plan_reads(ids) if KERNEL_READS else None
         widths, most_bytes = regions[:, 3], 0
         if plan is not None:  # of bare pixels, whole rows are read, and nothing else
-            widths = np.maximum(widths, plan.reads.raw[:, 1])
+            widths = np.maximum(widths, np.repeat(plan.reads.raw[:, 1], len(views)))
             most_bytes = int(plan.reads.size.max(initial=0, where=plan.reads.raw[:, 0] == 0))
         extras, most_canvas = lay_out_extras(draws), 0
         if extras is not NO_EXTRAS:
             compile_operations()
             most_canvas = int(draws.window[:, 2:].prod(axis=1, dtype=np.int64).max(initial=0))
-            most_canvas = max(most_canvas, self._output.height * self._output.width)
+            most_canvas = max(most_canvas, *(view.height * view.width for view in views))
             early = extras.spans[:, BEFORE_BEGIN] < extras.spans[:, BEFORE_END]
             most_canvas = max(most_canvas, int((regions[:, 2] * widths).max(initial=0, where=early)))
         height, width = (int(side) for side in draws.window[:, 2:].max(axis=0, initial=1))
@@ -219,7 +228,7 @@ class Layouts:
             parameters=parameters,
             regions=regions,
             plan=plan,
-            delivered=np.zeros(count, np.uint8),
+            delivered=np.zeros(len(rows), np.uint8),
             most_bytes=most_bytes,
             most_pixels=int((regions[:, 2] * widths).max(initial=0)),
             extras=extras,

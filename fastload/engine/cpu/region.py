@@ -68,6 +68,21 @@ def find_regions(
     return np.stack([top, left, bottom - top, right - left], axis=1)
 
 
+def share_regions(regions: NDArray[np.int64], views: int, always: NDArray[np.bool_]) -> None:
+    """Gives all views of an image one region, in place, where that has no more pixels than theirs have together.
+
+    Args:
+        regions: int64 (n * views, 4), the views of an image one after the other.
+        views: Views of each image.
+        always: bool (n,), images whose views share a region in any case.
+    """
+    each = regions.reshape(-1, views, 4)
+    corner = each[..., :2].min(axis=1)
+    extent = (each[..., :2] + each[..., 2:]).max(axis=1) - corner
+    shared = always | (extent.prod(axis=1) <= each[..., 2:].prod(axis=2).sum(axis=1))
+    each[shared] = np.concatenate((corner, extent), axis=1)[shared, None]
+
+
 def _needed(
     start: NDArray[np.float64],
     length: NDArray[np.float64],

@@ -10,7 +10,15 @@ from fastload.augment.parameters import Output
 from fastload.dataset.reads import Reads, pack_paths
 from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries, read_ahead
-from fastload.engine.cpu.kernels.layout import PARAMETERS, SLACK, Slot, flat_slot, make_constants, make_scratch
+from fastload.engine.cpu.kernels.layout import (
+    PARAMETERS,
+    SLACK,
+    Slot,
+    flat_slot,
+    make_constants,
+    make_scratch,
+    stack_constants,
+)
 from fastload.engine.cpu.kernels.resample import resample_image
 from fastload.engine.cpu.programs import NO_EXTRAS
 from fastload.engine.cpu.workspace import Workspace
@@ -42,8 +50,8 @@ def warm_up_items() -> None:
     raw = np.zeros((1, 2), np.int64)
     reads = Reads(none, path, paths, zero, zero, zero, np.zeros(1, np.uint8), np.zeros((1, 4), np.int64), raw)
     rows, regions = np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64)
-    items = Items(zero, rows, regions, reads, np.zeros(1, np.uint8), np.array([0, 1]), NO_EXTRAS)
-    memory, constants = Workspace(_OUTPUT).memory(), make_constants(_OUTPUT)
+    items = Items(zero, rows, regions, reads, np.zeros(1, np.uint8), np.array([0, 1]), NO_EXTRAS, zero)
+    memory, constants = Workspace(_OUTPUT).memory(), stack_constants(_OUTPUT)
     if system.ADVISES:
         read_ahead(none, zero, zero)
     deliver_items(items, constants, _slot(), memory, find_entries(), zero)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -40,7 +40,17 @@ from fastload.engine.cpu.kernels.deliver import (
     read_tally,
 )
 from fastload.engine.cpu.kernels.entries import ENTRY_AUGMENT
-from fastload.engine.cpu.kernels.layout import BUFFER_TOO_SMALL, DONE, REGION_TOO_SMALL, make_constants
+from fastload.engine.cpu.kernels.layout import (
+    BUFFER_TOO_SMALL,
+    DONE,
+    REGION_TOO_SMALL,
+    Constants,
+    Slot,
+    make_constants,
+    slot_rows,
+    stack_constants,
+    view_starts,
+)
 from fastload.engine.cpu.kernels.program import copy_in, copy_out
 from fastload.engine.cpu.kernels.resample import resample_image
 from fastload.engine.cpu.programs import NO_EXTRAS, run_with_functions, studio_needs
@@ -92,6 +102,17 @@ class _Spent:
                 stats.count(f"decoder.{decoder}", images)
 
 
+@dataclass(frozen=True)
+class _View:
+    """One view of an item: its place among all, where it goes, and whether the pixels of the view before it serve."""
+
+    place: int
+    row: int
+    constants: Constants
+    slot: Slot
+    shares: bool
+
+
 class Worker:
     """The part of a thread that knows pixels; it owns the thread's memory."""
 
@@ -102,7 +123,8 @@ class Worker:
         self._layouts = layouts
         self._ahead = ahead
         self._workspace = Workspace(output)
-        self._constants = make_constants(output)
+        self._views = [make_constants(view) for view in output.views]
+        self._constants = stack_constants(output)
         self._entries = find_entries() if KERNEL_READS else np.zeros(0, np.int64)
 
     def plan(self, job: Job) -> Work:
@@ -189,67 +211,86 @@ class Worker:
             return
         size = int(self._dataset.num_bytes(work.layout.ids[item : item + 1])[0])
         num_bytes = self._dataset.read_into(sample_id, workspace.reserve_encoded(size))
-        read = perf_counter()
-        spent.read += read - start
-        region = work.layout.regions[item].tolist()
-        result = decode(num_bytes, self._dataset.seek_index(sample_id), region, workspace)
-        decoded = perf_counter()
-        spent.decode += decoded - read
-        status = self._resample(work, item, result, spent)
-        if status == REGION_TOO_SMALL:  # not seen; the whole image then is enough
-            result = decode_all(num_bytes, workspace)
-            status = self._resample(work, item, result, spent)
-        spent.resize += perf_counter() - decoded
+        spent.read += perf_counter() - start
+        for view in self._views_of(work, item):
+            read = perf_counter()
+            if not view.shares:
+                region = work.layout.regions[view.place].tolist()
+                result = decode(num_bytes, self._dataset.seek_index(sample_id), region, workspace)
+            decoded = perf_counter()
+            spent.decode += decoded - read
+            status = self._resample(work, view, result, spent)
+            if status == REGION_TOO_SMALL:  # not seen; the whole image then is enough, for the views behind as well
+                result = decode_all(num_bytes, workspace)
+                status = self._resample(work, view, result, spent)
+            spent.resize += perf_counter() - decoded
+            self._check(work, view, result, status)
         spent.bytes += num_bytes
         spent.refused += result.refused
         spent.decoders[result.decoder] += 1
-        self._check(work, item, result, status)
 
     def _deliver_raw(self, work: Work, item: int, spent: _Spent) -> None:
         """The same for bare pixels, of which only the rows that are needed are read."""
         workspace, start = self._workspace, perf_counter()
         height, width = self._dataset.sizes(work.layout.ids[item : item + 1])[0].tolist()
-        top, _, rows, _ = work.layout.regions[item].tolist()
+        # All views share what is read of bare pixels, but one that was worked on before it was sampled.
+        top, _, rows, _ = work.layout.regions[item * len(self._views)].tolist()
         self._dataset.read_rows(int(work.layout.ids[item]), top, rows, workspace.reserve_pixels(rows, width))
-        read = perf_counter()
-        spent.read += read - start
+        spent.read += perf_counter() - start
         result = Decoded(height, width, (top, 0, rows, width), "raw")
-        status = self._resample(work, item, result, spent)
-        spent.resize += perf_counter() - read
+        for view in self._views_of(work, item):
+            read = perf_counter()
+            if not view.shares and view.place % len(self._views):
+                self._dataset.read_rows(int(work.layout.ids[item]), top, rows, workspace.pixels)
+            status = self._resample(work, view, result, spent)
+            spent.resize += perf_counter() - read
+            self._check(work, view, result, status)
         spent.bytes += 3 * rows * width
         spent.decoders["raw"] += 1
-        self._check(work, item, result, status)
 
-    def _check(self, work: Work, item: int, result: Decoded, status: int) -> None:
+    def _views_of(self, work: Work, item: int) -> Iterator[_View]:
+        """The views of one item, one after the other."""
+        layout, slot = work.layout, work.slot
+        starts = view_starts(self._output, slot_rows(slot, self._output)).tolist()
+        for number, (constants, start) in enumerate(zip(self._views, starts, strict=True)):
+            place = item * len(self._views) + number
+            shares = number > 0 and bool((layout.regions[place] == layout.regions[place - 1]).all())
+            if shares and layout.extras is not NO_EXTRAS:  # pixels that were worked on are no longer those of the file
+                spans = layout.extras.spans[place - 1]
+                shares = bool(spans[BEFORE_BEGIN] >= spans[BEFORE_END])
+            block = Slot(slot.bytes1[start:], slot.bytes2[start:], slot.bytes4[start:])
+            yield _View(place, int(layout.rows[item]), constants, block, shares)
+
+    def _check(self, work: Work, view: _View, result: Decoded, status: int) -> None:
         if status != DONE:
-            box = ", ".join(f"{number:g}" for number in work.layout.parameters[item][:4])
+            box = ", ".join(f"{number:g}" for number in work.layout.parameters[view.place][:4])
             raise DataError(
                 f"the image has {result.image_width} x {result.image_height} pixels, its box ({box}) (top, left, "
                 "height, width) lies outside: the index does not fit the file"
             )
 
-    def _resample(self, work: Work, item: int, decoded: Decoded, spent: _Spent) -> int:
+    def _resample(self, work: Work, view: _View, decoded: Decoded, spent: _Spent) -> int:
         workspace = self._workspace
         extras = work.layout.extras
-        if extras is not NO_EXTRAS and extras.spans[item, SPECIAL]:
-            return self._augment(work, item, decoded, spent)
+        if extras is not NO_EXTRAS and extras.spans[view.place, SPECIAL]:
+            return self._augment(work, view, decoded, spent)
         return resample_image(
             workspace.pixels,
             decoded.image_height,
             decoded.image_width,
             *decoded.region,
-            work.layout.parameters[item],
-            self._constants,
-            work.slot,
-            int(work.layout.rows[item]),
+            work.layout.parameters[view.place],
+            view.constants,
+            view.slot,
+            view.row,
             workspace.scratch,
         )
 
-    def _augment(self, work: Work, item: int, decoded: Decoded, spent: _Spent) -> int:
+    def _augment(self, work: Work, view: _View, decoded: Decoded, spent: _Spent) -> int:
         """The same for an image with more to do than one resampling."""
         workspace, layout = self._workspace, work.layout
         _, _, height, width = decoded.region
-        if layout.extras.spans[item, BEFORE_BEGIN] < layout.extras.spans[item, BEFORE_END]:
+        if layout.extras.spans[view.place, BEFORE_BEGIN] < layout.extras.spans[view.place, BEFORE_END]:
             floats, kept = studio_needs(layout.extras)
             workspace.reserve_studio(layout.most_window, height * width, floats=floats, kept=kept)
         times = np.zeros(TIMES + CLOCK_WORDS, np.int64)
@@ -258,12 +299,12 @@ class Worker:
             status: int = augment_image(
                 which,
                 Picture(workspace.pixels, decoded.image_height, decoded.image_width, *decoded.region),
-                item,
+                view.place,
                 layout.parameters,
                 layout.extras,
-                self._constants,
-                work.slot,
-                int(layout.rows[item]),
+                view.constants,
+                view.slot,
+                view.row,
                 workspace.scratch,
                 workspace.studio,
                 self._entries,
@@ -273,17 +314,17 @@ class Worker:
 
         status = steps(ALL)
         if status == NEEDS_PYTHON:
-            status = self._augment_in_python(layout, item, decoded, steps, spent)
+            status = self._augment_in_python(layout, view, decoded, steps, spent)
         spent.add_times(times[:TIMES].tolist())
         spent.resize -= times[:TIMES].sum() * 1e-9
         return status
 
     def _augment_in_python(
-        self, layout: Layout, item: int, decoded: Decoded, steps: Callable[[int], int], spent: _Spent
+        self, layout: Layout, view: _View, decoded: Decoded, steps: Callable[[int], int], spent: _Spent
     ) -> int:
         """The same where functions of the user stand between the operations; ``steps`` does some of the rest."""
         workspace, extras, draws = self._workspace, layout.extras, layout.draws
-        before, after = extras.spans[item, BEFORE_BEGIN : BEFORE_END + 1], extras.spans[item, AFTER_BEGIN:]
+        before, after = extras.spans[view.place, BEFORE_BEGIN : BEFORE_END + 1], extras.spans[view.place, AFTER_BEGIN:]
         _, _, height, width = decoded.region
         good, seconds, more = True, 0.0, 0.0
         if before[0] < before[1]:
@@ -293,7 +334,8 @@ class Worker:
             copy_out(workspace.studio, height * width, workspace.pixels)
         status = steps(SAMPLE)
         if good and status == DONE:
-            span, size = (int(after[0]), int(after[1])), (self._output.height, self._output.width)
+            output = self._output.views[view.place % len(self._views)]
+            span, size = (int(after[0]), int(after[1])), (output.height, output.width)
             good, more = run_with_functions(extras, span, size, draws, workspace.studio)
             status = steps(STORE)
         spent.functions += seconds + more

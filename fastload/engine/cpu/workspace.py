@@ -41,7 +41,7 @@ class Workspace:
         self.pixels: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._output = output
         self.scratch = make_scratch(output)
-        self._window = (output.height, output.width)
+        self._window = tuple(max(sides) for sides in zip(*((v.height, v.width) for v in output.views), strict=True))
         self.studio: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._studio_needs = (0, False, False)
         self.tally = np.zeros(TALLY, np.int64)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastload.dataset.reads import Reads
 from fastload.engine.cpu.kernels import system
-from fastload.engine.cpu.kernels.augment import ALL, SPECIAL, Extras, Picture, augment_image
+from fastload.engine.cpu.kernels.augment import ALL, BEFORE_BEGIN, BEFORE_END, SPECIAL, Extras, Picture, augment_image
 from fastload.engine.cpu.kernels.entries import ENTRY_AUGMENT, ENTRY_DECODE, ENTRY_RESAMPLE
 from fastload.engine.cpu.kernels.layout import DONE, SLACK, Constants, Scratch, Slot
 from fastload.engine.cpu.kernels.program import run_operations
@@ -51,16 +51,18 @@ TALLY: Final = (_CRC + seek_lookup.CRC_SCRATCH) // 8
 
 
 class Items(NamedTuple):
-    """The n images of a request, or of all that were planned with it.
+    """The n images of a request, or of all that were planned with it, and k views of each, image after image.
 
     Attributes:
         rows: int64 (n,), row of the slot.
-        parameters: float64 (n, PARAMETERS).
-        regions: int64 (n, 4), top, left, height and width of the source pixels that are needed.
+        parameters: float64 (n * k, PARAMETERS).
+        regions: int64 (n * k, 4), top, left, height and width of the source pixels that are decoded for a view; the
+            same for views that share them.
         reads: Where the files are.
         delivered: uint8 (n,), 1 where the kernel has delivered an item; written by it.
         next_item: int64 (2,), the first item that no thread has taken, counted by the kernel; and the request's end.
-        extras: What is done beside one resampling.
+        extras: What is done beside one resampling, of n * k.
+        starts: int64 (k,), values of the slot before those of each view.
     """
 
     rows: NDArray[np.int64]
@@ -70,6 +72,7 @@ class Items(NamedTuple):
     delivered: NDArray[np.uint8]
     next_item: NDArray[np.int64]
     extras: Extras
+    starts: NDArray[np.int64]
 
 
 class Memory(NamedTuple):
@@ -124,14 +127,14 @@ def _read(item: int, reads: Reads, memory: Memory) -> Word:
 
 
 @inlined
-def _decode(item: int, items: Items, memory: Memory, entries: NDArray[np.int64]) -> Word:
-    """Whether the region of an item is in ``pixels``."""
+def _decode(item: int, place: int, items: Items, memory: Memory, entries: NDArray[np.int64]) -> Word:
+    """Whether the region of a view of an item is in ``pixels``."""
     encoded, work = memory.encoded, memory.jpeg
     size = items.reads.size[item]
     # Without its end marker a file was perhaps cut off behind the region: libjpeg-turbo looks at all of it.
     if encoded[size - 2] != 0xFF or encoded[size - 1] != 0xD9:
         return False
-    top, left, height, width = items.regions[item]
+    top, left, height, width = items.regions[place]
     if height < 1 or width < 1 or height > MAX_PIXELS // width or memory.pixels.size < height * width * 3 + SLACK:
         return False
     index, index_size = seek_lookup.find_index(
@@ -150,13 +153,13 @@ def _decode(item: int, items: Items, memory: Memory, entries: NDArray[np.int64])
 
 
 @inlined
-def _read_rows(item: int, items: Items, memory: Memory) -> Word:
+def _read_rows(item: int, place: int, items: Items, memory: Memory) -> Word:
     """Whether those rows of an item's bare pixels that its region touches are in ``pixels``, over the whole width.
 
     One read: a row of a photograph that is stored raw has 1 to 2 KB, less than a call of the system costs in copying.
     """
     image_height, image_width = items.reads.raw[item]
-    top, _, height, _ = items.regions[item]
+    top, _, height, _ = items.regions[place]
     if items.reads.size[item] != 3 * image_height * image_width or items.reads.descriptor[item] < 0:
         return False
     if top < 0 or height < 1 or height > image_height or top > image_height - height:
@@ -171,6 +174,7 @@ def _read_rows(item: int, items: Items, memory: Memory) -> Word:
 @inlined
 def _augment(
     item: int,
+    place: int,
     items: Items,
     picture: Picture,
     constants: Constants,
@@ -178,12 +182,12 @@ def _augment(
     memory: Memory,
     entries: NDArray[np.int64],
 ) -> Word:
-    """Whether an item with more to do than one resampling is in its row."""
+    """Whether a view with more to do than one resampling is in its row."""
     if entries.size <= ENTRY_AUGMENT:
         return False
     times = memory.tally[BEFORE_NS:COUNTS]
     spent = times[0] + times[1] + times[2]
-    image = (np.int64(ALL), picture, item, items.parameters, items.extras)
+    image = (np.int64(ALL), picture, place, items.parameters, items.extras)
     row = (constants, slot, items.rows[item], memory.scratch, memory.studio, entries, times)
     answer = call_of_integer(entries[ENTRY_AUGMENT], image + row)
     # What is left of the time is the resampling's: the caller adds all of it.
@@ -193,22 +197,81 @@ def _augment(
 
 @inlined
 def _resample(
-    item: int, items: Items, constants: Constants, slot: Slot, memory: Memory, entries: NDArray[np.int64]
+    item: int,
+    place: int,
+    items: Items,
+    constants: Constants,
+    slot: Slot,
+    memory: Memory,
+    entries: NDArray[np.int64],
 ) -> Word:
-    """Whether an item is in its row."""
-    top, left, height, width = items.regions[item]
+    """Whether a view of an item is in its row."""
+    top, left, height, width = items.regions[place]
     image_height, image_width = items.reads.raw[item]
     if image_height > 0:
         left, width = np.int64(0), image_width
     else:
         image_height, image_width = memory.jpeg[IMAGE_HEIGHT], memory.jpeg[IMAGE_WIDTH]
-    if item < items.extras.spans.shape[0] and items.extras.spans[item, SPECIAL] != 0:
+    if place < items.extras.spans.shape[0] and items.extras.spans[place, SPECIAL] != 0:
         picture = Picture(memory.pixels, image_height, image_width, top, left, height, width)
-        return _augment(item, items, picture, constants, slot, memory, entries)
+        return _augment(item, place, items, picture, constants, slot, memory, entries)
     image = (memory.pixels, image_height, image_width, top, left, height, width)
-    row = (items.parameters[item], constants, slot, items.rows[item], memory.scratch)
+    row = (items.parameters[place], constants, slot, items.rows[item], memory.scratch)
     answer = _call_resample(entries[ENTRY_RESAMPLE], image + row)
     return answer == DONE
+
+
+@inlined
+def _of_view(constants: Constants, view: int) -> Constants:
+    """The constants of one view."""
+    return Constants(
+        constants.numbers[view],
+        constants.table2[view],
+        constants.table4[view],
+        constants.scale[view],
+        constants.bias[view],
+    )
+
+
+@inlined
+def _block(slot: Slot, start: int) -> Slot:
+    """The part of a slot that begins behind ``start`` values; what is empty stays so."""
+    return Slot(slot.bytes1[start:], slot.bytes2[start:], slot.bytes4[start:])
+
+
+@inlined
+def _shares(place: int, items: Items) -> Word:
+    """Whether a view needs the pixels that were decoded for the one before it, and finds them as they were decoded."""
+    for side in range(4):
+        if items.regions[place, side] != items.regions[place - 1, side]:
+            return False
+    spans = items.extras.spans
+    return place > spans.shape[0] or spans[place - 1, BEFORE_BEGIN] >= spans[place - 1, BEFORE_END]
+
+
+@inlined
+def _deliver(
+    item: int, items: Items, constants: Constants, slot: Slot, memory: Memory, entries: NDArray[np.int64]
+) -> Word:
+    """Whether all views of an item, whose file has been read (of bare pixels nothing yet), are in their rows."""
+    tally, views = memory.tally, items.starts.size
+    clock = move(address_of(tally), _CLOCK)
+    raw = items.reads.raw[item, 0] > 0
+    for view in range(views):
+        place = item * views + view
+        if view == 0 or not _shares(place, items):
+            before = system.clock_ns(clock)
+            good = _read_rows(item, place, items, memory) if raw else _decode(item, place, items, memory, entries)
+            tally[READ_NS if raw else DECODE_NS] += system.clock_ns(clock) - before
+            if not good:
+                return False
+        before = system.clock_ns(clock)
+        block = _block(slot, items.starts[view])
+        good = _resample(item, place, items, _of_view(constants, view), block, memory, entries)
+        tally[RESIZE_NS] += system.clock_ns(clock) - before
+        if not good:
+            return False
+    return True
 
 
 @kernel
@@ -228,26 +291,19 @@ def deliver_items(
         item = add_atomically(counter, 1)
         if item >= min(items.next_item[1], items.rows.size):
             break
-        started = system.clock_ns(clock)
         raw = items.reads.raw[item, 0] > 0
-        good = _read_rows(item, items, memory) if raw else _read(item, items.reads, memory)
-        read = system.clock_ns(clock)
-        tally[READ_NS] += read - started
-        if good:
-            if not raw:
-                good = _decode(item, items, memory, entries)
-            decoded = system.clock_ns(clock)
-            tally[DECODE_NS] += decoded - read
-            if good:
-                good = _resample(item, items, constants, slot, memory, entries)
-                tally[RESIZE_NS] += system.clock_ns(clock) - decoded
-        if good:
+        good = True
+        if not raw:
+            started = system.clock_ns(clock)
+            good = _read(item, items.reads, memory)
+            tally[READ_NS] += system.clock_ns(clock) - started
+        if good and _deliver(item, items, constants, slot, memory, entries):
             items.delivered[item] = 1
             tally[NUM_DELIVERED] += 1
             tally[NUM_CHECKED] += items.reads.check[item]
             if raw:
                 tally[NUM_RAW] += 1
-                tally[NUM_BYTES] += 3 * items.regions[item, 2] * items.reads.raw[item, 1]
+                tally[NUM_BYTES] += 3 * items.regions[item * items.starts.size, 2] * items.reads.raw[item, 1]
             else:
                 tally[NUM_BYTES] += items.reads.size[item]
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ class Slot(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What is equal for every image of an engine.
+    """What is equal for every image of an engine; stacked, with an axis more, of every view (see ``stack_constants``).
 
     Attributes:
         numbers: int64 (7,), columns OUT_HEIGHT ... CHANNEL_STEP.
@@ -131,12 +132,29 @@ def make_constants(output: Output) -> Constants:
     return Constants(numbers, table2, table4, np.tile(scale, BLOCK_COLUMNS), np.tile(bias, BLOCK_COLUMNS))
 
 
+def stack_constants(output: Output) -> Constants:
+    """The constants of all views of an engine that puts out ``output``."""
+    views = [make_constants(view) for view in output.views]
+    return Constants(*(np.stack(arrays) for arrays in zip(*views, strict=True)))
+
+
+def view_starts(output: Output, rows: int) -> NDArray[np.int64]:
+    """Values of a slot of ``rows`` rows before those of each view, int64 (views,)."""
+    sizes = [rows * math.prod(view.image_shape) for view in output.views]
+    return np.array([sum(sizes[:view]) for view in range(len(sizes))], np.int64)
+
+
+def slot_rows(slot: Slot, output: Output) -> int:
+    """Rows of a slot."""
+    return max(part.size for part in slot) // math.prod(output.shape)
+
+
 def make_scratch(output: Output) -> Scratch:
     """Scratch of one thread: sizes depend on the output alone, so that no image makes it grow.
 
     Most of it is address space that a usual image never touches: 2 MB or so become real memory at 224 x 224.
     """
-    height, width = output.height, output.width
+    height, width = (max(sides) for sides in zip(*((view.height, view.width) for view in output.views), strict=True))
     all_taps = 4 * (MAX_SIDE + 1) + 8 * width
     fast_columns = min(width * (MAX_FAST_TAPS // 2) + 2 * MAX_FAST_TAPS, MAX_SIDE) + CHUNK
     return Scratch(
