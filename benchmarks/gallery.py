@@ -47,7 +47,7 @@ def main() -> None:
     """Draws what the arguments name, everything without; the page is written anew."""
     chosen = set(sys.argv[1:])
     PICTURES.mkdir(exist_ok=True)
-    items = [item for section in SECTIONS for item in section.items if item.drawn and hasattr(T, item.name)]
+    items = [item for section in SECTIONS for item in section.items if item.drawn]
     for old in PICTURES.glob("*.webp"):
         if old.stem not in {item.name for item in items}:
             old.unlink()
@@ -84,8 +84,6 @@ def page() -> str:
         if section.text:
             parts.append(section.text)
         for item in section.items:
-            if not hasattr(T, item.name):
-                continue
             parts.append(f"### {item.name}")
             parts.append(f"`{item.code.replace('T.', '')}`")
             parts.append(_words(getattr(T, item.name)) + (f" {item.note}" if item.note else ""))
