@@ -45,7 +45,8 @@ def command(
     is_ours = os.path.lexists(os.path.join(dataset[0], "dataset.json"))
     if len(dataset) == 1 and (is_ours or (dataset[0].endswith(".beton") and os.path.isfile(dataset[0]))):
         if output or image or label or strict:
-            raise ConfigError(f"--output, --image, --label and --strict are for tars of others, not for {dataset[0]}")
+            what = "has a dataset.json" if is_ours else "is no tar"
+            raise ConfigError(f"{dataset[0]} {what}: --output, --image, --label and --strict are for tars of others")
         _write_seek_indexes(dataset[0], workers, rebuild, as_json)
     else:
         if rebuild:

@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -145,6 +145,7 @@ anything = st.recursive(
 strings = st.text(st.sampled_from([chr(48 + number) for number in range(64)]), max_size=12)
 
 
+@settings(deadline=None)
 @given(
     anything
     | st.lists(st.lists(st.floats(-50, 50) | st.integers(-(2**40), 2**40), max_size=12), max_size=3)
