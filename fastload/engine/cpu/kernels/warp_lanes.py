@@ -207,3 +207,37 @@ perspective_bilinear = _make_perspective(_mix_bilinear)
 # Reads four bytes at the pixel of each position.
 affine_nearest = _make_affine(_take_nearest)
 perspective_nearest = _make_perspective(_take_nearest)
+
+
+@intrinsic
+def paint_eight(_typing: Any, target: Any, colour: Any) -> Any:
+    """Writes 24 bytes: red, green and blue, the lowest three bytes of ``colour``, eight times."""
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        level = builder.bitcast(args[1], ir.VectorType(I8, 8))
+        _store(builder, _shuffle(builder, level, level, [place % 3 for place in range(32)]), args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def paint_one(_typing: Any, target: Any, colour: Any) -> Any:
+    """Writes three bytes, the lowest of ``colour``."""
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        store_lanes(builder, args[0], 0, builder.trunc(args[1], I16))
+        store_lanes(builder, args[0], 2, builder.trunc(builder.lshr(args[1], ir.Constant(I64, 16)), I8))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def level_at(_typing: Any, address: Any) -> Any:
+    """The byte at an address, 0 to 255."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.zext(load_lanes(builder, args[0], 0, I8), I64)
+
+    return types.int64(types.int64), emit
