@@ -21,8 +21,10 @@ MISDEEDS = ("drop", "truncate", "503", "whole", "long", "shift", "garbage")
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    """A test must not wait as long as a user would."""
+def hasty(monkeypatch, tmp_path_factory):
+    """A test must not wait as long as a user would, nor leave anything in the user's cache."""
+    folder = tmp_path_factory.mktemp("user-cache")
+    monkeypatch.setattr("fastload.dataset.remote.user_cache_directory", lambda: folder)
     quick = Patience(attempts=10, timeout=1.0, first_wait=0.002, longest_wait=0.05)
     monkeypatch.setattr("fastload.remote.files.Patience", lambda: quick)
 
