@@ -30,7 +30,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _PACKAGE = Path(__file__).parent
 # numba's cache notices a change of the file that defines a kernel, but not of one that it calls into. All files that
 # hold kernels therefore name the cache folder together.
-_KERNEL_SOURCES = ("jit.py", "jpeg/**/*.py", "engine/cpu/**/*.py", "engine/limits.py", "convert/shrink.py")
+_KERNEL_SOURCES = (
+    "jit.py",
+    "jpeg/**/*.py",
+    "engine/cpu/**/*.py",
+    "engine/limits.py",
+    "augment/program.py",
+    "convert/shrink.py",
+)
 
 _FLAGS: dict[str, Any] = {
     # Kernels run beside the user's training loop: never hold the interpreter's lock.

@@ -21,7 +21,7 @@ from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.augment import BEFORE_BEGIN, BEFORE_END, Extras
 from fastload.engine.cpu.kernels.deliver import Items
 from fastload.engine.cpu.kernels.layout import PARAMETERS, Slot, flat_slot, view_starts
-from fastload.engine.cpu.programs import NO_EXTRAS, compile_operations, lay_out_extras, needs_whole_image
+from fastload.engine.cpu.programs import NO_EXTRAS, compile_operations, lay_out_extras, needs_whole_image, studio_needs
 from fastload.engine.cpu.region import find_regions, share_regions
 from fastload.engine.requests import check_draws, check_request
 from fastload.errors import FastloadError
@@ -90,6 +90,7 @@ class Layout:
         extras: What is done beside one resampling.
         most_window: Height and width of the largest window.
         most_canvas: Pixels of the largest image that operations work on; 0 where there are none.
+        needs: What operations need room for (see ``studio_needs``).
     """
 
     draws: Draws
@@ -104,6 +105,7 @@ class Layout:
     extras: Extras
     most_window: tuple[int, int]
     most_canvas: int
+    needs: tuple[bool, bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,4 +236,5 @@ class Layouts:
             extras=extras,
             most_window=(height, width),
             most_canvas=most_canvas,
+            needs=studio_needs(extras),
         )

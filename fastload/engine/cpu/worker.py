@@ -53,7 +53,7 @@ from fastload.engine.cpu.kernels.layout import (
 )
 from fastload.engine.cpu.kernels.program import copy_in, copy_out
 from fastload.engine.cpu.kernels.resample import resample_image
-from fastload.engine.cpu.programs import NO_EXTRAS, run_with_functions, studio_needs
+from fastload.engine.cpu.programs import NO_EXTRAS, run_with_functions
 from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.workspace import Workspace
 from fastload.errors import DataError
@@ -162,7 +162,7 @@ class Worker:
         """Memory and kernels for what a layout asks for beside one resampling."""
         if layout.extras is NO_EXTRAS:
             return
-        floats, kept = studio_needs(layout.extras)
+        floats, kept = layout.needs
         self._workspace.reserve_studio(layout.most_window, layout.most_canvas, floats=floats, kept=kept)
         if self._entries.size <= ENTRY_AUGMENT:
             self._entries = find_entries(augmented=True)
@@ -291,7 +291,7 @@ class Worker:
         workspace, layout = self._workspace, work.layout
         _, _, height, width = decoded.region
         if layout.extras.spans[view.place, BEFORE_BEGIN] < layout.extras.spans[view.place, BEFORE_END]:
-            floats, kept = studio_needs(layout.extras)
+            floats, kept = layout.needs
             workspace.reserve_studio(layout.most_window, height * width, floats=floats, kept=kept)
         times = np.zeros(TIMES + CLOCK_WORDS, np.int64)
 
