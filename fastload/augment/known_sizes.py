@@ -125,8 +125,10 @@ def paint(step: Transform, known: KnownSizes) -> Fill | None:
     if isinstance(step, CenterCrop):
         grows = any(size > least for size, least in zip(step.size, known.least, strict=True))
         return 0.0 if grows else None
-    fill: Fill | None = getattr(step, "fill", None)
-    return fill
+    if not hasattr(step, "fill"):
+        return None
+    fill: Fill | None = step.fill
+    return 0.0 if fill is None else fill
 
 
 def _borders(step: Pad | RandomCrop) -> bool:

@@ -103,7 +103,8 @@ class Warp:
     Attributes:
         matrix: float64 (n, k, 3, 3), from the output to image j.
         size: int32 (n, k, 2), height and width of image j; of image 0 the window's.
-        fill: float64 (n, k, 3), levels of red, green and blue; of image 0 perhaps -1 (see part).
+        fill: float64 (n, k, 3), levels of red, green and blue; of image 0 perhaps -1 (see
+            part). (0, -1, -1) is black into which bilinear fades once: ``mixed`` alone (see bilinear).
         active: bool (n,), False where a sample has no map at all: its window is the output.
         bilinear: bool (n,), or nearest. At the edges of image 0 ``mask * (mixed - fill) + fill`` is left of bilinear,
             as in torchvision: ``mixed`` is the weighted sum of the neighbours that there are, ``mask`` that of 1.

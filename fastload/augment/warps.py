@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.augment.drawing import Drawing
-from fastload.augment.maps import Matrices, product, scaled, shifted
+from fastload.augment.maps import ONCE, Matrices, product, scaled, shifted
 from fastload.augment.portable import sin_cos
 from fastload.augment.program import Code
 from fastload.augment.rng import integers, uniform
@@ -28,8 +28,10 @@ from fastload.transforms import (
 Numbers = NDArray[np.float64]
 
 
-def fill_levels(fill: Fill) -> tuple[float, float, float]:
-    """Levels of what lies outside: red, green and blue."""
+def fill_levels(fill: Fill | None) -> tuple[float, float, float]:
+    """Levels of what lies outside: red, green and blue; of None those that say that edges fade into black once."""
+    if fill is None:
+        return ONCE
     return fill if isinstance(fill, tuple) else (fill, fill, fill)
 
 
@@ -69,7 +71,7 @@ def _map(
     drawing: Drawing,
     matrix: Matrices,
     where: NDArray[np.bool_],
-    fill: Fill,
+    fill: Fill | None,
     interpolation: WarpInterpolation,
     sizes: NDArray[np.int64] | None = None,
 ) -> None:

@@ -36,7 +36,8 @@ class RandomRotation(Transform):
         interpolation: "nearest" or "bilinear".
         expand: Whether the image grows so that all of what was turned is in it.
         center: (x, y) of what stays where it is, in pixels from the upper left corner; None for the middle.
-        fill: Level of what lies outside, 0 to 255, or three (red, green, blue).
+        fill: Level of what lies outside, 0 to 255, or three (red, green, blue). None is black; "bilinear" then fades
+            into it once at the edges, as in torchvision, where it fades twice into a level.
 
     Raises:
         ConfigError: An argument is not as above.
@@ -46,7 +47,7 @@ class RandomRotation(Transform):
     interpolation: WarpInterpolation
     expand: bool
     center: tuple[float, float] | None
-    fill: Fill
+    fill: Fill | None
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class RandomRotation(Transform):
             interpolation=check_warp_interpolation(interpolation, owner=owner),
             expand=check_flag(expand, owner=owner, name="expand"),
             center=_check_center(center, owner=owner),
-            fill=check_fill(fill, owner=owner),
+            fill=None if fill is None else check_fill(fill, owner=owner),
         )
 
 
@@ -88,7 +89,7 @@ class RandomAffine(Transform):
     scale: tuple[float, float] | None
     shear: tuple[float, ...] | None
     interpolation: WarpInterpolation
-    fill: Fill
+    fill: Fill | None
     center: tuple[float, float] | None
 
     def __init__(
@@ -111,7 +112,7 @@ class RandomAffine(Transform):
             scale=checked_scale,
             shear=None if shear is None else _check_angles(shear, (2, 4), _MAX_SHEAR, owner=owner, name="shear"),
             interpolation=check_warp_interpolation(interpolation, owner=owner),
-            fill=check_fill(fill, owner=owner),
+            fill=None if fill is None else check_fill(fill, owner=owner),
             center=_check_center(center, owner=owner),
         )
 
@@ -152,7 +153,7 @@ class RandomPerspective(Transform):
     distortion_scale: float
     p: float
     interpolation: WarpInterpolation
-    fill: Fill
+    fill: Fill | None
 
     def __init__(
         self, distortion_scale: float = 0.5, p: float = 0.5, interpolation: Any = "bilinear", fill: Any = 0
@@ -162,7 +163,7 @@ class RandomPerspective(Transform):
             distortion_scale=check_probability(distortion_scale, owner=owner, name="distortion_scale"),
             p=check_probability(p, owner=owner),
             interpolation=check_warp_interpolation(interpolation, owner=owner),
-            fill=check_fill(fill, owner=owner),
+            fill=None if fill is None else check_fill(fill, owner=owner),
         )
 
 
