@@ -81,7 +81,7 @@ class DeviceDelivery:
 
     Args:
         stream: What copies from pinned memory.
-        output: The form of the images that the user is handed; slots have ``as_levels`` of it.
+        output: The form of the images that the user is handed; slots hold them so, or ``as_levels``.
         device: Where to.
     """
 

@@ -93,6 +93,29 @@ def test_what_arrives_is_what_was_read_and_scaled_where_it_arrives(photos, train
         assert torch.equal(batch.labels, torch.from_numpy(loader.dataset.labels(batch.ids.numpy())))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [0.5, "random"])
+def test_erased_values_travel_as_they_are_stored_and_operations_as_levels(photos, train, dtype, value):
+    normalize = [T.ToDtype(dtype, scale=True), T.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+    for chain, stored in (
+        ([*train, T.ColorJitter(0.4), *normalize], "uint8"),
+        ([*train, T.ColorJitter(0.4), *normalize, T.RandomErasing(0.9, value=value)], None),
+    ):
+        options = {"batch_size": 8, "transforms": chain, "num_workers": 2, "engine": "cpu"}
+        with fl.Loader(photos, **options) as loader:
+            expected = [batch.images.clone() for batch in loader]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loader_module, "resolve_device", lambda device: torch.device("cpu"))
+            patch.setattr(build, "CudaCopyStream", lambda device: HostStream())
+            patch.setattr(build, "pinned_memory", ordinary_memory)
+            with fl.Loader(photos, **options) as loader:
+                for images, batch in zip(expected, loader, strict=True):
+                    slots = loader._keeper.machinery.lanes[0].slots
+                    assert (slots.dtype == "uint8") == (stored == "uint8")
+                    assert batch.images.dtype == dtype
+                    assert torch.equal(images, batch.images)
+
+
 def test_an_error_of_the_batch_ahead_waits_for_its_turn(own_photos, train, stream):
     loader = fl.Loader(own_photos, batch_size=5, transforms=train, num_workers=2, engine="cpu")
     order = [batch.ids.tolist() for batch in loader]
