@@ -60,6 +60,22 @@ def applied(
     return across, down, depth
 
 
+def _to_part(
+    window: NDArray[np.int64], part: NDArray[np.int64], ratio: NDArray[np.float64], flips: NDArray[np.bool_]
+) -> Matrices:
+    """From windows of grids, (n, 4), to parts of grids that are ``ratio`` as large, both seen through the flips."""
+    old, new = window.astype(np.float64), part.astype(np.float64)
+    matrix = np.tile(np.eye(3), (len(window), 1, 1))
+    for axis in (0, 1):
+        place = 1 - axis
+        # Unflipped it is (corner + x) * ratio - new corner.
+        slope, shift = ratio[:, axis], old[:, axis] * ratio[:, axis] - new[:, axis]
+        turned = new[:, axis + 2] - (slope * old[:, axis + 2] + shift)
+        matrix[:, place, place] = slope
+        matrix[:, place, 2] = np.where(flips[axis], turned, shift)
+    return matrix
+
+
 class Maps:
     """The maps of n samples so far.
 
@@ -167,7 +183,6 @@ class Maps:
             flips: bool (2, n), whether it is seen upside down, and mirrored.
             sizes: int64 (n, 2), height and width of the output.
         """
-        count = len(sizes)
         shrink = np.where(self.shrink > 1.0 + 1e-6, self.shrink, 1.0)
         smaller = np.maximum(np.rint(grid / shrink), 1.0).astype(np.int64)
         ratio = smaller / grid
@@ -175,45 +190,39 @@ class Maps:
         extent = window[:, 2:]
         low, high = np.where(flips.T, extent - high, low), np.where(flips.T, extent - low, high)
         # From the window to the smaller grid.
-        edges = np.stack((window[:, :2], window[:, :2] + window[:, 2:]), axis=-1) * ratio[..., None]
+        edges = np.stack((window[:, :2], window[:, :2] + extent), axis=-1) * ratio[..., None]
         begin = np.floor(np.maximum(edges[..., 0], edges[..., 0] + low * ratio - _MARGIN)).astype(np.int64)
         end = np.ceil(np.minimum(edges[..., 1], edges[..., 0] + high * ratio + _MARGIN)).astype(np.int64)
         end = np.maximum(end, begin + 1)
         whole = (np.ceil(edges[..., 1]) - np.floor(edges[..., 0])).prod(axis=1)
         shrunk = self.active & (smaller != grid).any(axis=1)
         changed = shrunk | (self.active & ((end - begin).prod(axis=1) < _WORTH_IT * whole))
-        to_new = product(
-            shifted(-begin[:, 1].astype(np.float64), -begin[:, 0].astype(np.float64), count),
-            product(
-                scaled(ratio[:, 1], ratio[:, 0], count),
-                shifted(window[:, 1].astype(np.float64), window[:, 0].astype(np.float64), count),
-            ),
-        )
-        for axis in (0, 1):
-            turned = product(mirrored((end - begin)[:, axis], axis), product(to_new, mirrored(extent[:, axis], axis)))
-            to_new = np.where(flips[axis, :, None, None], turned, to_new)
         cut = shrunk & hidden & (self.fill[:, 0, 0] >= 0.0)
         if cut.any():
             self._insert(cut)
-        self.matrix[changed, 0] = product(to_new[changed], self.matrix[changed, 0])
-        self.fill[shrunk, 0] = REPEATS
-        new_window = np.concatenate((begin, end - begin), axis=1)
-        window = np.where(changed[:, None], new_window, window)
+        parts = np.concatenate((begin, end - begin), axis=1)
+        rows = np.flatnonzero(changed)
+        if rows.size:
+            moved = _to_part(window[rows], parts[rows], ratio[rows], flips[:, rows])
+            self.matrix[rows, 0] = product(moved, self.matrix[rows, 0])
+            self.fill[shrunk, 0] = REPEATS
+            window, grid = np.where(changed[:, None], parts, window), np.where(changed[:, None], smaller, grid)
         self.size[:, 0] = window[:, 2:]
-        unused = (np.arange(self.matrix.shape[1]) >= self.count[:, None]) & self.active[:, None]
-        unused |= ~self.active[:, None]
+        return grid, window, self._warp(sizes, changed if rows.size else None)
+
+    def _warp(self, sizes: NDArray[np.int64], part: NDArray[np.bool_] | None) -> Warp:
+        """All in the form that engines take; what says nothing becomes the identity."""
+        unused = (np.arange(self.matrix.shape[1]) >= self.count[:, None]) | ~self.active[:, None]
         self.matrix[unused], self.fill[unused] = np.eye(3), 0.0
-        self.size = np.where(unused[..., None], sizes[:, None], self.size)
-        warp = Warp(
+        return Warp(
             matrix=self.matrix,
-            size=self.size.astype(np.int32),
+            size=np.where(unused[..., None], sizes[:, None], self.size).astype(np.int32),
             fill=self.fill,
             active=self.active,
             # A border that is resized has none of its own.
             bilinear=self.bilinear | ~self.nearest,
-            part=changed if changed.any() else None,
+            part=part,
         )
-        return np.where(changed[:, None], smaller, grid), window, warp
 
     def _seen(
         self, window: NDArray[np.int64], sizes: NDArray[np.int64]

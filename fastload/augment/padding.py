@@ -73,8 +73,9 @@ def _check_sizes(step: RandomCrop, drawing: Drawing, padded: NDArray[np.int64], 
     small = np.flatnonzero(drawing.active & drawing.canvas.known & missing.any(axis=1))
     if small.size:
         height, width = padded[small[0]].tolist()
+        sample = int(drawing.ids[small[0]]) % 2**48  # without the number of its repeat (see rng.streams)
         raise ConfigError(
-            f"{step} is larger than some images (sample {int(drawing.ids[small[0]])} has {height} x {width} pixels "
+            f"{step} is larger than some images (sample {sample} has {height} x {width} pixels "
             "there, height x width): set pad_if_needed=True, or put a Resize before it"
         )
 
