@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastload.augment.elastic import displacements
 from fastload.augment.parameters import Draws
 from fastload.augment.program import Code
 
@@ -60,6 +61,8 @@ def sample_mask(
             numbers = program.values[place]
             if program.code[place] == Code.WARP:
                 image = _warped(image, numbers[4:13].reshape(1, 3, 3), np.array([size]), size, fill)
+            elif program.code[place] == Code.ELASTIC:
+                image = _bent(image, numbers, fill)
             elif program.code[place] == Code.FRAME:
                 image = _framed(image, *numbers[:5].astype(np.int64).tolist())
     return image
@@ -101,6 +104,17 @@ def _warped(
         if j == 0 and repeats:
             columns, rows = (np.nan_to_num(a).clip(0, b - 1) for a, b in ((columns, sizes[0][1]), (rows, sizes[0][0])))
         inside &= (columns >= 0) & (columns < sizes[j][1]) & (rows >= 0) & (rows < sizes[j][0])
+    columns[~inside] = rows[~inside] = 0
+    return np.where(inside, image[rows.astype(np.int64), columns.astype(np.int64)], np.asarray(fill, image.dtype))
+
+
+def _bent(image: NDArray[Any], numbers: NDArray[np.float64], fill: int) -> NDArray[Any]:
+    """Each pixel from a little beside its place."""
+    height, width = image.shape
+    moved = displacements(numbers, height, width)
+    columns = np.rint(np.arange(width, dtype=np.float32) + moved[..., 0])
+    rows = np.rint(np.arange(height, dtype=np.float32)[:, None] + moved[..., 1])
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     columns[~inside] = rows[~inside] = 0
     return np.where(inside, image[rows.astype(np.int64), columns.astype(np.int64)], np.asarray(fill, image.dtype))
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fastload.augment.elastic import displacements
 from fastload.augment.parameters import Draws
-from fastload.augment.program import Code, Program
+from fastload.augment.program import VALUES, Code, Program
 from fastload.augment.registry import KINDS
 from fastload.errors import ConfigError
 from fastload.transforms import Container, Transform
@@ -72,6 +73,37 @@ class _Map:
     sizes: NDArray[np.float64]  # (n, 2), height and width of the image after it
     where: NDArray[np.bool_]
 
+    def move(self, x: Points, y: Points, rows: NDArray[np.int64], *, corners: bool) -> tuple[Points, Points]:
+        """Points (m, k) of the samples ``rows``."""
+        return _apply(self.matrix[rows, None], x, y)
+
+    def mirrors(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether left and right change places, bool (m,)."""
+        return np.asarray(self.where[rows] & (np.linalg.det(self.matrix[rows]) < 0.0))
+
+
+@dataclass(frozen=True)
+class _Bend:
+    """The elastic distortion of the samples ``where``; as torchvision turns it round, which is nearly right."""
+
+    values: NDArray[np.float64]  # (n, VALUES), of a Code.ELASTIC
+    sizes: NDArray[np.float64]
+    where: NDArray[np.bool_]
+
+    def move(self, x: Points, y: Points, rows: NDArray[np.int64], *, corners: bool) -> tuple[Points, Points]:
+        new = np.stack((x, y), axis=-1)
+        for row in np.unique(rows[self.where[rows]]).tolist():
+            height, width = self.sizes[row].astype(int).tolist()
+            moved, mine = displacements(self.values[row], height, width), rows == row
+            # torchvision looks at one pixel for each point: of boxes it rounds up, of keypoints down.
+            whole = np.ceil(new[mine]) if corners else np.trunc(new[mine])
+            places = whole.clip(0, (width - 1, height - 1)).astype(np.int64)
+            new[mine] = places - moved[places[..., 1], places[..., 0]]
+        return new[..., 0], new[..., 1]
+
+    def mirrors(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.zeros(len(rows), np.bool_)
+
 
 def map_boxes(boxes: Points, rows: NDArray[np.int64], draws: Draws, size: tuple[int, int]) -> Points:
     """Boxes in pixels of the output, float64 (m, 4), cut off at its edges; empty ones have an edge of no length.
@@ -98,10 +130,9 @@ def map_boxes(boxes: Points, rows: NDArray[np.int64], draws: Draws, size: tuple[
             ends[side] = np.where(flip[rows, None], flipped, ends[side])
     mapped = np.stack((ends[0][:, 0], ends[1][:, 0], ends[0][:, 1], ends[1][:, 1]), axis=1)
     for step in _maps(draws, size):
-        matrix = step.matrix[rows]
         height, width = step.sizes[rows, 0], step.sizes[rows, 1]
         corners = mapped[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-        x, y = _apply(matrix[:, None], corners[..., 0], corners[..., 1])
+        x, y = step.move(corners[..., 0], corners[..., 1], rows, corners=True)
         around = np.stack(
             (
                 x.min(axis=1).clip(0.0, width),
@@ -153,11 +184,11 @@ def map_keypoints(
         mirrored ^= draws.flip_vertical[rows]
     inside &= _within(x, y, sizes) | _is_part(draws)[rows, None]
     for step in _maps(draws, size):
-        where, matrix = step.where[rows, None], step.matrix[rows]
-        new_x, new_y = _apply(matrix[:, None], x, y)
+        where = step.where[rows, None]
+        new_x, new_y = step.move(x, y, rows, corners=False)
         x, y = np.where(where, new_x, x), np.where(where, new_y, y)
         inside &= ~where | _within(x, y, step.sizes[rows])
-        mirrored ^= step.where[rows] & (np.linalg.det(matrix) < 0.0)
+        mirrored ^= step.mirrors(rows)
     if draws.nudge is not None:
         y, x = y + draws.nudge[rows, :1], x + draws.nudge[rows, 1:]
         inside &= (x >= 0.0) & (x < size[1]) & (y >= 0.0) & (y < size[0])
@@ -221,7 +252,7 @@ def _within(x: Points, y: Points, sizes: Points) -> NDArray[np.bool_]:
     return np.asarray((x >= 0.0) & (x < sizes[:, 1, None]) & (y >= 0.0) & (y < sizes[:, 0, None]))
 
 
-def _maps(draws: Draws, size: tuple[int, int]) -> Iterator[_Map]:
+def _maps(draws: Draws, size: tuple[int, int]) -> Iterator[_Map | _Bend]:
     """The maps of ``warp``, from each of its images to the next and at last to the output, and those of ``after``."""
     warp, whole = draws.warp, np.broadcast_to(np.array(size, np.float64), (len(draws.ids), 2))
     if warp is not None:
@@ -234,14 +265,19 @@ def _maps(draws: Draws, size: tuple[int, int]) -> Iterator[_Map]:
         yield from _program_maps(draws.after, whole)
 
 
-def _program_maps(program: Program, sizes: NDArray[np.float64]) -> Iterator[_Map]:
-    """The WARPs of the programs: the first of each sample, then the second, and so on."""
-    places = np.flatnonzero(program.code == Code.WARP)
+def _program_maps(program: Program, sizes: NDArray[np.float64]) -> Iterator[_Map | _Bend]:
+    """WARPs and ELASTICs of the programs: the first of each sample, then the second, and so on."""
+    places = np.flatnonzero((program.code == Code.WARP) | (program.code == Code.ELASTIC))
     samples = np.searchsorted(program.start, places, side="right") - 1
-    # Which WARP of its sample each is.
+    # Which of its sample's each is.
     turns = np.arange(len(places)) - np.searchsorted(samples, samples, side="left")
     for turn in range(int(turns.max(initial=-1)) + 1):
-        now = turns == turn
+        bent = (turns == turn) & (program.code[places] == Code.ELASTIC)
+        if bent.any():
+            values, where = np.zeros((len(sizes), VALUES)), np.zeros(len(sizes), np.bool_)
+            values[samples[bent]], where[samples[bent]] = program.values[places[bent]], True
+            yield _Bend(values, sizes, where)
+        now = (turns == turn) & ~bent
         matrix = np.broadcast_to(np.eye(3), (len(sizes), 3, 3)).copy()
         where = np.zeros(len(sizes), np.bool_)
         matrix[samples[now]] = np.linalg.inv(program.values[places[now], 4:13].reshape(-1, 3, 3))

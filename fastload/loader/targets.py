@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastload.augment.drawing import Boxes
 from fastload.augment.masks import MaskSampling, sample_mask
 from fastload.augment.parameters import Draws, Output
+from fastload.augment.program import Code
 from fastload.augment.targets import TargetRules, converted, map_boxes, map_keypoints, sanitized
 from fastload.dataset import Dataset
 from fastload.engine.base import Failure, Request
@@ -127,7 +128,14 @@ class TargetReader:
         return self._executor.submit(self.read, request)
 
     def read(self, request: Request) -> TargetRows:
-        """The targets of a request, row after row."""
+        """The targets of a request, row after row.
+
+        Raises:
+            ConfigError: Pixels are moved before the image is sampled, where targets cannot follow.
+        """
+        before = request.draws.before
+        if before is not None and (before.code == Code.ELASTIC).any():
+            raise ConfigError("targets cannot follow an ElasticTransform of the source: put a Resize or crop before it")
         rows: list[Mapping[str, Any]] = []
         failures: list[Failure] = []
         for place, sample_id in enumerate(request.draws.ids.tolist()):
@@ -139,7 +147,7 @@ class TargetReader:
 
     def _try(self, sample_id: int, place: int, request: Request) -> dict[str, Any] | Failure:
         try:
-            return self._sample(sample_id, place, request.draws)
+            return self._sample(sample_id, request.draws.rows(slice(place, place + 1)))
         except DataError as error:
             return Failure(
                 row=int(request.rows[place]),
@@ -149,25 +157,25 @@ class TargetReader:
                 reason=error.reason,
             )
 
-    def _sample(self, sample_id: int, place: int, draws: Draws) -> dict[str, Any]:
+    def _sample(self, sample_id: int, draws: Draws) -> dict[str, Any]:
         fields = self._dataset.fields(sample_id)
-        keep, target = self._objects(fields, place, draws)
+        keep, target = self._objects(fields, draws)
         if self._masks_of_objects:
             target["masks"] = np.zeros((np.count_nonzero(keep), *self._size), np.uint8)
         for name in self._fields["mask"]:
             if name in fields:
                 height, width = self._dataset.sizes(np.array([sample_id]))[0].tolist()
-                target |= self._mask(name, fields[name], (height, width), place, draws, keep)
+                target |= self._mask(name, fields[name], (height, width), draws, keep)
         for name in (*self._fields["number"], *self._fields["text"]):
             if name in fields:
                 target[name] = fields[name]
         return target
 
-    def _objects(self, fields: Mapping[str, Any], place: int, draws: Draws) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+    def _objects(self, fields: Mapping[str, Any], draws: Draws) -> tuple[NDArray[np.bool_], dict[str, Any]]:
         """All that there is for each object of one sample, mapped, and which of the objects are left."""
         names = [(name, kind) for kind in _EMPTY for name in self._fields[kind]]
         count = len(fields.get(names[0][0], ())) if names else 0
-        rows = np.full(count, place)
+        rows = np.zeros(count, np.int64)
         keep = np.ones(count, np.bool_)
         target: dict[str, Any] = {}
         for name, kind in names:
@@ -199,7 +207,6 @@ class TargetReader:
         name: str,
         values: NDArray[Any],
         size: tuple[int, int],
-        place: int,
         draws: Draws,
         keep: NDArray[np.bool_],
     ) -> dict[str, Any]:
@@ -209,10 +216,10 @@ class TargetReader:
                 f"{size[0]}: convert the data again"
             )
         if name == _OBJECT_MASK and self._masks_of_objects:
-            image = sample_mask(values, place, draws, self._size, 0, self._targets.mask_sampling)
+            image = sample_mask(values, 0, draws, self._size, 0, self._targets.mask_sampling)
             numbers = np.flatnonzero(keep) + 1
             return {"masks": (image == numbers[:, None, None]).astype(np.uint8)}
-        image = sample_mask(values, place, draws, self._size, self._targets.mask_fill, self._targets.mask_sampling)
+        image = sample_mask(values, 0, draws, self._size, self._targets.mask_fill, self._targets.mask_sampling)
         return {name.removesuffix(".png"): image if image.dtype == np.uint8 else image.astype(np.int32)}
 
     def assemble(self, rows: Sequence[Mapping[str, Any]]) -> TargetBatch:

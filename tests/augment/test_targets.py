@@ -10,10 +10,12 @@ from torchvision.transforms.v2.functional._geometry import _get_inverse_affine_m
 
 from fastload import transforms as T
 from fastload.augment import Draws, compile_plan
+from fastload.augment.elastic import displacements
 from fastload.augment.masks import sample_mask
 from fastload.augment.parameters import Warp
 from fastload.augment.program import Code, ProgramBuilder
 from fastload.augment.targets import TargetRules, converted, map_boxes, map_keypoints, sanitized
+from fastload.engine.cpu.programs import run_program
 from fastload.errors import ConfigError
 
 N = 20
@@ -279,3 +281,40 @@ def test_what_a_chain_says_of_targets():
     with pytest.raises(ConfigError, match="XYXY, XYWH, CXCYWH"):
         T.ConvertBoundingBoxFormat("XYXYXYXY")
     assert T.ConvertBoundingBoxFormat(tv_tensors.BoundingBoxFormat.XYWH).format == "XYWH"
+
+
+def elastic(alpha, sigma):
+    """Draws of an elastic distortion alone."""
+    program = ProgramBuilder(1)
+    program.add(Code.ELASTIC, [0, 0, 0, 0, *alpha, *sigma, 123456, 4_000_000_000], np.ones(1, np.bool_))
+    return program.build()
+
+
+def test_targets_are_distorted_as_torchvision_distorts_them():
+    size = (90, 130)
+    program = elastic((60.0, 40.0), (5.0, 4.0))
+    draws = whole(np.array([size], np.int32), size, after=program)
+    moved = displacements(program.values[0], *size)
+    torchvisions = torch.from_numpy(moved / (np.array([size[1], size[0]], np.float32) / 2))[None]
+    chance = np.random.default_rng(6)
+    boxes = np.sort(chance.random((30, 2, 2)) * (130, 90), axis=1).reshape(-1, 4)
+    theirs = F.elastic(tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=size), torchvisions)
+    np.testing.assert_allclose(map_boxes(boxes, np.zeros(30, int), draws, size), theirs.numpy(), atol=PIXELS)
+    points = np.concatenate((chance.random((30, 2, 2)) * (130, 90), np.full((30, 2, 1), 2)), axis=-1)
+    places = map_keypoints(points, np.zeros(30, int), draws, size)
+    theirs = F.elastic(tv_tensors.KeyPoints(torch.from_numpy(points[..., :2]), canvas_size=size), torchvisions).numpy()
+    visible = places[..., 2] > 0
+    assert visible.sum() > 40
+    np.testing.assert_allclose(places[..., :2][visible], theirs[visible], atol=PIXELS)
+    mask = np.kron(chance.integers(0, 200, (9, 13), dtype=np.uint8), np.ones((10, 10), np.uint8))
+    bent = F.elastic(tv_tensors.Mask(torch.from_numpy(mask)), torchvisions).numpy()
+    assert (sample_mask(mask, 0, draws, size) == bent).mean() > 0.999
+    assert (bent != mask).mean() > 0.05
+
+
+def test_a_mask_is_distorted_as_its_image():
+    mask = np.kron(np.random.default_rng(1).integers(0, 200, (8, 12), dtype=np.uint8), np.ones((10, 10), np.uint8))
+    program = elastic((80.0, 80.0), (4.0, 6.0))
+    image = run_program(np.repeat(mask[..., None], 3, axis=2), program.code, program.values)[..., 0]
+    draws = whole(np.array([mask.shape], np.int32), mask.shape, after=program)
+    assert (sample_mask(mask, 0, draws, mask.shape) == image).mean() > 0.999
