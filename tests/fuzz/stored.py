@@ -350,6 +350,9 @@ class BetonNotes:
             return "named" if dataset.classes == ("a",) else "other names"
 
 
+LINE = st.dictionaries(st.sampled_from(["action", "key", "source", "reason"]), st.text(max_size=5) | JSON).map(
+    lambda value: json.dumps(value).encode() + b"\n"
+)
 TAR_FIELDS = st.sampled_from([0, 100, 124, 136, 156, 157, 257, 345])
 PARSERS = [
     *(
@@ -396,7 +399,8 @@ PARSERS = [
         share=20,
         short=200,
         make=ledger_of,
-        strategy=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode() + b"\n"),
+        strategy=st.binary(max_size=200) | st.lists(LINE, max_size=4).map(b"".join),
+        outcomes=("refused", "read"),
     ),
     Parser(name=".beton", share=40, short=300, make=Beton, outcomes=("refused", "opened")),
     Parser(name=".beton.json", share=10, short=100, make=BetonNotes, outcomes=("named", "other names")),
