@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
@@ -211,6 +211,8 @@ def test_the_identity_changes_nothing(photographs, bilinear):
         assert np.array_equal(warped(image, image.shape[:2], np.eye(3), bilinear=bilinear, slack=slack), image)
         twice = warped(image, image.shape[:2], 2 * np.eye(3), bilinear=bilinear, slack=slack)
         assert np.array_equal(twice, image)
+    for x, y in ((-100, -5), (-100, 500), (1e6, 1e6)):  # beside the image in both directions
+        assert (warped(image, (20, 30), moved(x, y), fills=[1, 2, 3], bilinear=bilinear) == (1, 2, 3)).all()
     away = warped(image, (20, 30), moved(1e6, 0), fills=[1, 2, 3], bilinear=bilinear)
     assert (away == (1, 2, 3)).all()
 
@@ -231,6 +233,15 @@ NUMBERS = st.one_of(
     count=st.integers(1, 2),
     bilinear=st.integers(-1, 2),
     fills=st.lists(st.floats(), min_size=6, max_size=6),
+)
+@example(
+    matrix=[1.0, 0, -100, 0, 1, -50, 0, 0, 1] * 2,
+    affine=True,
+    sides=(40, 40, 3, 5),
+    sizes=[40] * 4,
+    count=1,
+    bilinear=1,
+    fills=[0.0] * 6,
 )
 @settings(max_examples=1500, deadline=None)
 def test_no_number_leads_outside_of_the_arrays(matrix, affine, sides, sizes, count, bilinear, fills):

@@ -43,7 +43,8 @@ _MAX_BYTES = 2**31 - 1
 def _tighten(slope: float, offset: float, low: float, high: float) -> tuple[float, float]:
     """The part of low <= x <= high where offset + slope * x >= 0."""
     if slope == 0.0:
-        return low, (high if offset >= 0.0 else low - 1.0)
+        # Nothing of it is empty, and still not beyond ``high``: ``low`` may lie behind it already.
+        return low, (high if offset >= 0.0 else min(high, low - 1.0))
     bound = -offset * (1.0 / slope)
     if slope > 0.0:
         return (bound if bound > low else low), high
