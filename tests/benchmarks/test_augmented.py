@@ -69,7 +69,7 @@ def statistics(corpus, augment, seed):
     return augmented.reference_statistics(corpus, pipeline, seed)
 
 
-@pytest.mark.parametrize("augment", ["jitter", "trivial"])
+@pytest.mark.parametrize("augment", [pytest.param("jitter", marks=pytest.mark.slow), "trivial"])
 def test_torchvision_is_like_itself_and_not_like_the_crop_alone(corpus, augment):
     expected = statistics(corpus, augment, 0)
     allowed = dict.fromkeys(expected, 2.5)  # for so few deliveries of images without detail

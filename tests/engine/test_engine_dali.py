@@ -1,5 +1,6 @@
 """What only the DALI engine has: files that DALI does not take, batches that it gives up, images that it keeps."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from fastload.augment.parameters import Draws
+from fastload.augment.program import VALUES, Code, Program
 from fastload.engine.base import OpenSlot, Request
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.dali import DaliEngine, probe
@@ -183,10 +185,23 @@ def test_a_missing_dali_is_named_with_the_command_that_brings_it(monkeypatch, cu
         DaliEngine(MemoryDataset([jpeg(PHOTO)]), make_output())
 
 
-def test_draws_are_the_same_for_every_engine():
-    assert {field for field in Draws.__dataclass_fields__} == {"ids", "box", "grid", "window", "flip"}, (
-        "a new field must reach DALI's arguments too"
-    )
+def test_what_is_drawn_reaches_dali_or_is_refused(make_engine):
+    reach = {"ids", "box", "grid", "window", "flip"}
+    no_pixels = {"nudge", "removed"}  # of keypoints and boxes
+    refused = {"flip_vertical", "pad", "warp", "before", "after"}
+    assert set(Draws.__dataclass_fields__) == reach | no_pixels | refused | {"functions"}  # which `after` calls
+    output = make_output(PHOTO.shape[:2])
+    engine = make_engine(MemoryDataset([jpeg(PHOTO)]), output)
+    program = Program(start=np.array([0, 1]), code=np.array([Code.INVERT]), values=np.zeros((1, VALUES)))
+    for name, value in (
+        ("flip_vertical", np.ones(1, bool)),
+        ("pad", np.full((1, 3), 7.0)),
+        ("before", program),
+        ("after", program),
+    ):
+        request = Request(rows=np.arange(1), draws=dataclasses.replace(whole([0], output), **{name: value}))
+        with pytest.raises(ConfigError, match="cpu"):
+            engine.submit(lambda request=request: request, make_slot(1, output)).result()
 
 
 def test_regions_are_probed_once_in_a_process_of_their_own(tmp_path, monkeypatch):

@@ -38,7 +38,8 @@ def plain(imagenet_sample):
 
 # A rounding that torchvision does in float32 may go the other way: which of two pixels is the nearer one, which level
 # a bilinear mean is; a Solarize or an Equalize behind it makes more of that. AugMix's shears are thirtieths of a pixel
-# per row, so that whole rows lie half way between two pixels.
+# per row, so that whole rows lie half way between two pixels. ThreeAugment's jitter makes up to four levels of the one
+# by which a blur may differ.
 @pytest.mark.parametrize(
     ("chain", "tolerance", "share"),  # levels, and what part of the values may be further off
     [
@@ -54,7 +55,7 @@ def plain(imagenet_sample):
         ([T.TrivialAugmentWide(interpolation="bilinear")], 1, 0.0),
         ([T.AugMix()], 2, 1e-5),
         ([T.AugMix(5, 4, 2, 0.5, interpolation="nearest")], 1, 5e-3),
-        ([T.ThreeAugment()], 1, 0.0),
+        ([T.ThreeAugment()], 1, 2e-3),
         ([T.RandomErasing(0.8, value=(10, 200, 30)), T.Cutout(20, 7)], 0, 0.0),
         ([T.RandomOrder([T.RandomChoice([T.RandomEqualize(), T.RandomAutocontrast()]), T.RandomSolarize(77)])], 0, 0.0),
     ],
