@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import hashlib
 import logging
 import os
@@ -22,6 +21,8 @@ import numba.extending
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
+
+from fastload.collecting import no_collections
 
 logger = logging.getLogger("fastload")
 
@@ -233,22 +234,10 @@ def compile_once(name: str, warm_up: Callable[[], None]) -> None:
     with file_lock(folder / f"{name}.lock"):
         if not stamp.exists():
             logger.warning("compiling fastload's %s kernels for this machine, once (about 10 seconds)", name)
-        with _no_garbage_collection():
+        with no_collections():
             warm_up()
         with contextlib.suppress(OSError):
             stamp.touch()
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """A compilation makes millions of objects and next to no garbage: collecting took 10 to 20 % of its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def is_compiled(name: str) -> bool:

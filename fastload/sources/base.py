@@ -56,9 +56,9 @@ class Source(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    @abstractmethod
     def labels(self) -> NDArray[np.int32]:
-        """Class number of each entry, -1 where it has none."""
+        """Class number of each entry, -1 where it has none, as nothing has in a source without classes."""
+        return np.full(len(self), -1, np.int32)
 
     @abstractmethod
     def num_bytes(self) -> NDArray[np.int64]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastload.collecting import no_collections
 from fastload.dataset.fields import encode_mask
 from fastload.dataset.image_size import image_size
 from fastload.dataset.reading import read_file
@@ -99,7 +98,7 @@ class CocoSource(Source):
         listed: list[_Row] = []
         objects: dict[Any, list[_Object]] = {}
         number = 0
-        with _no_collections():
+        with no_collections():
             for name, row in tables.rows():
                 if name == "annotations":
                     identity = row.get("image_id")
@@ -169,9 +168,6 @@ class CocoSource(Source):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def labels(self) -> NDArray[np.int32]:
-        return np.full(len(self), -1, np.int32)
 
     def num_bytes(self) -> NDArray[np.int64]:
         return self._num_bytes
@@ -277,18 +273,6 @@ class _Entry:
         self.json = json.dumps({"image_id": self.identity} | {name: objects[name] for name in names}).encode("ascii")
         self.packed = b"[" + b", ".join(segmentations) + b"]"
         self.objects = None
-
-
-@contextlib.contextmanager
-def _no_collections() -> Iterator[None]:
-    """Millions of small objects that all stay: looking for cycles among them takes as long as reading them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def find_images(path: str, names: Sequence[str]) -> str:

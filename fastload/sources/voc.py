@@ -89,9 +89,6 @@ class VocSource(Source):
     def __len__(self) -> int:
         return len(self._stems)
 
-    def labels(self) -> NDArray[np.int32]:
-        return np.full(len(self), -1, np.int32)
-
     def num_bytes(self) -> NDArray[np.int64]:
         return self._num_bytes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from fastload.errors import ConfigError
@@ -153,3 +154,13 @@ def check_sequence(value: Any, lengths: Sequence[int], *, owner: str, name: str)
         counts = " or ".join(map(str, lengths))
         raise ConfigError(f"{owner}: {name} must be {counts} numbers, but got {value!r}")
     return tuple(check_number(number, owner=owner, name=name) for number in values)
+
+
+@dataclass(frozen=True, init=False)
+class AtRandom(Transform):
+    """What is done with probability ``p``, and has no other argument."""
+
+    p: float
+
+    def __init__(self, p: float = 0.5) -> None:
+        self._assign(p=check_probability(p, owner=self._name()))

@@ -9,6 +9,7 @@ from typing import Any
 from fastload.errors import ConfigError
 from fastload.transforms.base import (
     MAX_FACTOR,
+    AtRandom,
     Transform,
     check_number,
     check_probability,
@@ -137,17 +138,12 @@ class RandomChannelPermutation(Transform):
 
 
 @dataclass(frozen=True, init=False)
-class RandomInvert(Transform):
+class RandomInvert(AtRandom):
     """Turns each level into 255 less it with probability ``p``, as torchvision's ``v2.RandomInvert``.
 
     Raises:
         ConfigError: p is not between 0 and 1.
     """
-
-    p: float
-
-    def __init__(self, p: float = 0.5) -> None:
-        self._assign(p=check_probability(p, owner=self._name()))
 
 
 @dataclass(frozen=True, init=False)
@@ -192,31 +188,21 @@ class RandomSolarize(Transform):
 
 
 @dataclass(frozen=True, init=False)
-class RandomAutocontrast(Transform):
+class RandomAutocontrast(AtRandom):
     """Spreads each channel from 0 to 255 with probability ``p``, as torchvision's ``v2.RandomAutocontrast``.
 
     Raises:
         ConfigError: p is not between 0 and 1.
     """
 
-    p: float
-
-    def __init__(self, p: float = 0.5) -> None:
-        self._assign(p=check_probability(p, owner=self._name()))
-
 
 @dataclass(frozen=True, init=False)
-class RandomEqualize(Transform):
+class RandomEqualize(AtRandom):
     """Evens out the histogram of each channel with probability ``p``, as torchvision's ``v2.RandomEqualize``.
 
     Raises:
         ConfigError: p is not between 0 and 1.
     """
-
-    p: float
-
-    def __init__(self, p: float = 0.5) -> None:
-        self._assign(p=check_probability(p, owner=self._name()))
 
 
 def _factors(value: Any, *, owner: str, name: str) -> Range | None:

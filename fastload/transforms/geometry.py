@@ -9,12 +9,12 @@ from typing import Any
 from fastload.errors import ConfigError
 from fastload.transforms.base import (
     MAX_FACTOR,
+    AtRandom,
     Interpolation,
     Transform,
     check_flag,
     check_interpolation,
     check_pair,
-    check_probability,
     check_range,
     check_side,
     is_integer,
@@ -136,28 +136,18 @@ class RandomResizedCrop(Transform):
 
 
 @dataclass(frozen=True, init=False)
-class RandomHorizontalFlip(Transform):
+class RandomHorizontalFlip(AtRandom):
     """Mirrors the image left to right with probability ``p``, as torchvision's ``v2.RandomHorizontalFlip``.
 
     Raises:
         ConfigError: p is not between 0 and 1.
     """
 
-    p: float
-
-    def __init__(self, p: float = 0.5) -> None:
-        self._assign(p=check_probability(p, owner=self._name()))
-
 
 @dataclass(frozen=True, init=False)
-class RandomVerticalFlip(Transform):
+class RandomVerticalFlip(AtRandom):
     """Mirrors the image top to bottom with probability ``p``, as torchvision's ``v2.RandomVerticalFlip``.
 
     Raises:
         ConfigError: p is not between 0 and 1.
     """
-
-    p: float
-
-    def __init__(self, p: float = 0.5) -> None:
-        self._assign(p=check_probability(p, owner=self._name()))

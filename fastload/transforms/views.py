@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,12 @@ from fastload.transforms.geometry import RandomResizedCrop
 MAX_VIEWS = 64
 
 
-class Views(Container):
+class Views(Container, ABC):
     """Several views of each image: ``chains`` says what makes each of them."""
 
+    @abstractmethod
     def chains(self) -> tuple[tuple[Transform, ...], ...]:
         """The transforms of each view."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, init=False)

@@ -15,10 +15,11 @@ import pyarrow as pa
 from fastload.convert.part import ledger_line, sync_folder, write_durably
 from fastload.convert.publish import fingerprint_of
 from fastload.convert.workspace import Workspace
-from fastload.dataset.index import IndexTable, crc32_of_file, index_schema, map_batch, read_index, write_index
+from fastload.dataset.index import IndexTable, crc32_of_file, index_schema, map_batch, write_index
 from fastload.dataset.indexing import write_seek_indexes
 from fastload.dataset.manifest import LEDGER_NAME, MANIFEST_NAME, Index, Manifest, Shard, dump_manifest, read_manifest
 from fastload.dataset.seek import seek_path
+from fastload.dataset.sharded import index_of
 from fastload.errors import DataError
 from fastload.verify.ledger import extend_ledger, mend_ledger
 from fastload.verify.names import give_names, plan_names
@@ -138,14 +139,7 @@ class _Job:
     def mend_shards(self) -> None:
         """Restores and drops samples; then .idx and .seek."""
         manifest = read_manifest(self._path)
-        index = read_index(
-            os.path.join(self._path, manifest.index.name),
-            samples=manifest.samples,
-            size=manifest.index.size,
-            crc32=manifest.index.crc32,
-            extras=manifest.extras,
-            check=True,
-        )
+        index = index_of(manifest, os.path.join(self._path, manifest.index.name), check=True)
         lines: list[str] = []
         lost: dict[int, str] = {}
         shards: list[Shard | None] = []
@@ -299,13 +293,7 @@ class _Job:
     def _rewrite_sidecars(self, names: set[str]) -> None:
         """.idx and .seek of shards that changed, or whose own are damaged."""
         manifest = read_manifest(self._path)
-        index = read_index(
-            os.path.join(self._path, manifest.index.name),
-            samples=manifest.samples,
-            size=manifest.index.size,
-            crc32=manifest.index.crc32,
-            extras=manifest.extras,
-        )
+        index = index_of(manifest, os.path.join(self._path, manifest.index.name), check=None)
         again = False
         first = 0
         for number, shard in enumerate(manifest.shards):

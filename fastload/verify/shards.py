@@ -12,10 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.dataset.index import IndexTable, read_index
+from fastload.dataset.index import IndexTable
 from fastload.dataset.manifest import MANIFEST_NAME, Manifest, Shard, read_manifest
 from fastload.dataset.reading import LARGEST_FILE, open_regular
 from fastload.dataset.seek import seek_path
+from fastload.dataset.sharded import index_of
 from fastload.errors import DataError
 from fastload.jpeg.seek_file import SeekFile
 from fastload.verify.ledger import check_ledger
@@ -64,14 +65,7 @@ class ShardedCheck:
             self.findings.append(Finding(kind="index", file=name, reason=f"{error.reason} ({_CANNOT})"))
 
     def _read_index(self, manifest: Manifest) -> IndexTable:
-        index = read_index(
-            os.path.join(self.path, manifest.index.name),
-            samples=manifest.samples,
-            size=manifest.index.size,
-            crc32=manifest.index.crc32,
-            extras=manifest.extras,
-            check=True,
-        )
+        index = index_of(manifest, os.path.join(self.path, manifest.index.name), check=True)
         samples = [shard.samples for shard in manifest.shards]
         if not np.array_equal(index.shard, np.repeat(np.arange(len(samples), dtype=np.int32), samples)):
             raise DataError("expected the samples of each shard one after the other, as dataset.json counts them")

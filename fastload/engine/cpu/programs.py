@@ -43,6 +43,16 @@ from fastload.engine.operations import check_operations
 from fastload.errors import ConfigError
 from fastload.jpeg.roundtrip import find_scratch_bytes, recompress
 
+# What kernels are compiled with.
+TINY: Final = Output(
+    height=2,
+    width=2,
+    dtype="uint8",
+    scale=(1.0, 1.0, 1.0),
+    bias=(0.0, 0.0, 0.0),
+    interpolation="bilinear",
+    antialias=True,
+)
 NO_EXTRAS: Final = Extras(np.empty((0, MAPS)), np.empty((0, 5), np.int64), np.empty((0, COLUMNS)))
 
 _POINTWISE: Final = np.array(sorted(int(code) for code in POINTWISE))
@@ -190,15 +200,6 @@ def _warm_up_operations() -> None:
 
 def _warm_up_maps() -> None:
     """A small image through a map and through JPEG, and none of the steps for a third."""
-    output = Output(
-        height=2,
-        width=2,
-        dtype="uint8",
-        scale=(1.0, 1.0, 1.0),
-        bias=(0.0, 0.0, 0.0),
-        interpolation="bilinear",
-        antialias=True,
-    )
     pixels, slot = np.zeros(12 + SLACK, np.uint8), flat_slot(np.zeros((1, 2, 2, 3), np.uint8))
     warp_levels(pixels, 2, 2, np.zeros(12, np.uint8), 2, 2, np.eye(3).reshape(-1), np.full(2, 2), np.zeros(3), 1, 1)
     recompress(pixels, 64, 2, 2, 50, np.empty(find_scratch_bytes(2), np.uint8), pixels)
@@ -209,5 +210,5 @@ def _warm_up_maps() -> None:
     entries, block = np.zeros(6, np.int64), new_studio(4, floats=False, kept=False)
     picture = Picture(pixels, 2, 2, 0, 0, 2, 2)
     times = np.zeros(5, np.int64)
-    constants, scratch = make_constants(output), make_scratch(output)
+    constants, scratch = make_constants(TINY), make_scratch(TINY)
     augment_image(0, picture, 0, parameters, extras, constants, slot, 0, scratch, block, entries, times)

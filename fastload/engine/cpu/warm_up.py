@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
-from fastload.augment.parameters import Output
 from fastload.dataset.reads import Reads, pack_paths
 from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries, read_ahead
@@ -20,18 +17,8 @@ from fastload.engine.cpu.kernels.layout import (
     stack_constants,
 )
 from fastload.engine.cpu.kernels.resample import resample_image
-from fastload.engine.cpu.programs import NO_EXTRAS
+from fastload.engine.cpu.programs import NO_EXTRAS, TINY
 from fastload.engine.cpu.workspace import Workspace
-
-_OUTPUT: Final = Output(
-    height=2,
-    width=2,
-    dtype="uint8",
-    scale=(1.0, 1.0, 1.0),
-    bias=(0.0, 0.0, 0.0),
-    interpolation="bilinear",
-    antialias=True,
-)
 
 
 def warm_up() -> None:
@@ -39,7 +26,7 @@ def warm_up() -> None:
     parameters = np.zeros(PARAMETERS, np.float64)
     parameters[2:6] = 2.0
     pixels = np.zeros(12 + SLACK, np.uint8)
-    constants, scratch = make_constants(_OUTPUT), make_scratch(_OUTPUT)
+    constants, scratch = make_constants(TINY), make_scratch(TINY)
     resample_image(pixels, 2, 2, 0, 0, 2, 2, parameters, constants, _slot(), 0, scratch)
 
 
@@ -51,7 +38,7 @@ def warm_up_items() -> None:
     reads = Reads(none, path, paths, zero, zero, zero, np.zeros(1, np.uint8), np.zeros((1, 4), np.int64), raw)
     rows, regions = np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64)
     items = Items(zero, rows, regions, reads, np.zeros(1, np.uint8), np.array([0, 1]), NO_EXTRAS, zero)
-    memory, constants = Workspace(_OUTPUT).memory(), stack_constants(_OUTPUT)
+    memory, constants = Workspace(TINY).memory(), stack_constants(TINY)
     if system.ADVISES:
         read_ahead(none, zero, zero)
     deliver_items(items, constants, _slot(), memory, find_entries(), zero)
