@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -53,6 +55,10 @@ def world(device: str = "auto") -> Iterator[World]:
     if size == 1:
         yield World(rank=0, size=1, device=chosen)
         return
+    # Its functions take the group as it is at import as their default: imported later, by the wrapper of the network,
+    # it would keep the group, and its threads, alive.
+    importlib.import_module("torch.distributed.nn.functional")
+
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         dist.init_process_group("nccl", device_id=chosen)
@@ -61,6 +67,9 @@ def world(device: str = "auto") -> Iterator[World]:
     try:
         yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=chosen)
     finally:
+        # The wrapped network is part of a cycle and holds the group. Only without it does the group end its threads:
+        # one that still let go of a tensor while the interpreter ends would abort the process.
+        gc.collect()
         dist.destroy_process_group()
 
 
