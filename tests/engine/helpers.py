@@ -174,7 +174,7 @@ def decoded(data):
 
 
 def pillow_reference(pixels, draws, row, output):
-    """Output pixels (uint8) of one row of draws, by Pillow alone: crop to the touched pixels, resize, window, flip."""
+    """Output pixels (uint8) of one row of draws, by Pillow alone: crop to the touched pixels, resize, pad, flip."""
     top, left, height, width = draws.box[row]
     y0, x0 = int(np.floor(top)), int(np.floor(left))
     y1 = min(int(np.ceil(top + height)), pixels.shape[0])
@@ -185,12 +185,15 @@ def pillow_reference(pixels, draws, row, output):
     resample = getattr(Image.Resampling, output.interpolation.upper())
     grid = np.asarray(crop.resize((grid_width, grid_height), resample, box=box))
     result = np.zeros((output.height, output.width, 3), np.uint8)
+    if draws.pad is not None:
+        result[:] = draws.pad[row]
     first_y, first_x = int(draws.window[row, 0]), int(draws.window[row, 1])
     ys = [y for y in range(output.height) if 0 <= first_y + y < grid_height]
     xs = [x for x in range(output.width) if 0 <= first_x + x < grid_width]
     if ys and xs:
         part = grid[first_y + ys[0] : first_y + ys[-1] + 1, first_x + xs[0] : first_x + xs[-1] + 1]
         result[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1] = part
+    result = result[::-1] if draws.flip_vertical is not None and draws.flip_vertical[row] else result
     return result[:, ::-1] if draws.flip[row] else result
 
 

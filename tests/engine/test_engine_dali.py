@@ -121,11 +121,12 @@ def test_substitutes_enter_an_open_slot_beside_the_others(make_engine):
     np.testing.assert_array_equal(torch.from_dlpack(slot.images).numpy(), expected)
 
 
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_windows_boxes_and_flips_of_every_kind(make_engine, dtype):
+def test_windows_boxes_borders_and_flips_of_every_kind(make_engine, dtype, memory_format):
     rng = np.random.default_rng(0)
     files = [jpeg(picture(40 + 9 * i, 95 - 6 * i, seed=i), quality=95) for i in range(8)]
-    dataset, output = MemoryDataset(files), make_output((24, 30), dtype)
+    dataset, output = MemoryDataset(files), make_output((24, 30), dtype, memory_format=memory_format)
     sizes = dataset.sizes(np.arange(8))
     ids = np.repeat(np.arange(8), 6)
     part = rng.uniform(0.2, 1.0, (48, 2))
@@ -135,18 +136,21 @@ def test_windows_boxes_and_flips_of_every_kind(make_engine, dtype):
     start = rng.integers(-35, 70, (48, 2))
     windows = np.concatenate([start, np.tile([[24, 30]], (48, 1))], 1)
     draws = make_draws(ids, box, output, grids=grid, windows=windows, flips=rng.integers(0, 2, 48))
+    pad = rng.integers(0, 256, (48, 3)) * (np.arange(48)[:, None] % 3 > 0.0)
+    draws = dataclasses.replace(draws, flip_vertical=rng.integers(0, 2, 48) > 0, pad=pad.astype(np.float64))
     slot = make_slot(48, output)
     assert make_engine(dataset, output).submit(lambda: Request(rows=np.arange(48), draws=draws), slot).result() == ()
-    beyond, black = 0, 0
+    images = slot if memory_format == "channels_last" else slot.transpose(0, 2, 3, 1)
+    beyond, beside = 0, 0
     for row in range(48):
         reference = pillow_reference(decoded(files[ids[row]]), draws, row, output).astype(np.float64)
         if dtype != "uint8":
             reference = reference * output.scale + output.bias
-        difference = np.abs(slot[row] - reference) / (1 if dtype == "uint8" else max(output.scale))
+        difference = np.abs(images[row] - reference) / (1 if dtype == "uint8" else max(output.scale))
         beyond += (difference > 1.01).sum()
-        black += bool((reference == reference[0, 0]).all())
+        beside += bool((reference == reference[0, 0]).all())
         assert difference.max() < 24
-    assert black >= 3, "some windows lie wholly beside the grid"
+    assert beside >= 3, "some windows lie wholly beside the grid"
     # Only at the borders of crops that are made smaller, see DaliEngine.
     assert beyond / slot.size < 0.02
 
@@ -160,10 +164,12 @@ def test_arguments_of_a_centre_crop_and_of_a_crop_that_needs_padding():
         grids=[(256, 341), (112, 448)],
         windows=[(16, 58, 224, 224), (-56, 112, 224, 224)],
     )
-    arguments = make_arguments(draws, output)
+    arguments = make_arguments(draws)
     np.testing.assert_array_equal(arguments.cut, [(0, 0, 375, 500), (0, 0, 100, 400)])
     np.testing.assert_array_equal(arguments.size, [(224, 224), (112, 224)])
+    np.testing.assert_array_equal(arguments.canvas, [(224, 224)] * 2)
     np.testing.assert_array_equal(arguments.place, [(0, 0), (0.5, 0)])
+    np.testing.assert_array_equal(arguments.seen, [(0, 0, 224, 224), (56, 0, 168, 224)])
     expected = [(16 * 375 / 256, 58 * 500 / 341, 240 * 375 / 256, 282 * 500 / 341), (0, 100, 100, 300)]
     np.testing.assert_allclose(arguments.roi, expected, rtol=1e-6)
 
@@ -186,19 +192,14 @@ def test_a_missing_dali_is_named_with_the_command_that_brings_it(monkeypatch, cu
 
 
 def test_what_is_drawn_reaches_dali_or_is_refused(make_engine):
-    reach = {"ids", "box", "grid", "window", "flip"}
+    reach = {"ids", "box", "grid", "window", "flip", "flip_vertical", "pad"}
     no_pixels = {"nudge", "removed"}  # of keypoints and boxes
-    refused = {"flip_vertical", "pad", "warp", "before", "after"}
+    refused = {"warp", "before", "after"}
     assert set(Draws.__dataclass_fields__) == reach | no_pixels | refused | {"functions"}  # which `after` calls
     output = make_output(PHOTO.shape[:2])
     engine = make_engine(MemoryDataset([jpeg(PHOTO)]), output)
     program = Program(start=np.array([0, 1]), code=np.array([Code.INVERT]), values=np.zeros((1, VALUES)))
-    for name, value in (
-        ("flip_vertical", np.ones(1, bool)),
-        ("pad", np.full((1, 3), 7.0)),
-        ("before", program),
-        ("after", program),
-    ):
+    for name, value in (("before", program), ("after", program)):
         request = Request(rows=np.arange(1), draws=dataclasses.replace(whole([0], output), **{name: value}))
         with pytest.raises(ConfigError, match="cpu"):
             engine.submit(lambda request=request: request, make_slot(1, output)).result()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.augment.parameters import Draws, Output
+from fastload.augment.parameters import Draws
 
 # A box that was drawn in float64 may end an ulp or so behind a pixel's border.
 _ULPS = 1e-9
@@ -21,69 +22,97 @@ class Arguments:
     Attributes:
         cut: int32 (n, 4), top, left, height and width of the pixels that the box touches: cut out first, so that the
             filter does not reach beyond them.
-        roi: float32 (n, 4), top, left, bottom and right, within the cut, of the part that is resampled.
+        roi: float32 (n, 4), top, left, bottom and right, within the cut, of the part that is resampled; bottom before
+            top where it is turned upside down.
         size: float32 (n, 2), height and width that it is resampled to: the part of the window that lies on the grid.
-        place: float32 (n, 2), where that part lies in the output, top and left: 0 flush with its beginning, 1 with its
-            end. What of the output it does not cover is black.
-        mirror: int32 (n,), 1 where the output is mirrored.
-        empty: bool (n,), whether nothing of the window lies on the grid: the whole output is black.
+        canvas: float32 (n, 2), height and width of what is put out: the greatest window of all. Each window lies in its
+            upper left corner; what of it lies beside the grid is black, and the rest of the canvas nobody's.
+        place: float32 (n, 2), where the part lies in the canvas (before it is mirrored), top and left: 0 flush with its
+            beginning, 1 with its end.
+        mirror: int32 (n,), 1 where the canvas is mirrored.
+        seen: int32 (n, 4), top, left, bottom and right of the part in the canvas as it is put out; all 0 where nothing
+            of the window lies on the grid.
+        pad: float64 (n, 3), levels of the window beside it.
+        painted: bool (n,), whether that is to be painted, because it is not black or because there is nothing else.
     """
 
     cut: NDArray[np.int32]
     roi: NDArray[np.float32]
     size: NDArray[np.float32]
+    canvas: NDArray[np.float32]
     place: NDArray[np.float32]
     mirror: NDArray[np.int32]
-    empty: NDArray[np.bool_]
+    seen: NDArray[np.int32]
+    pad: NDArray[np.float64]
+    painted: NDArray[np.bool_]
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Arguments:
         """The arguments of some of the samples."""
-        return Arguments(
-            cut=self.cut[rows],
-            roi=self.roi[rows],
-            size=self.size[rows],
-            place=self.place[rows],
-            mirror=self.mirror[rows],
-            empty=self.empty[rows],
-        )
+        return Arguments(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
 
     def moved(self, places: Sequence[tuple[int, int]]) -> Arguments:
         """The same for files that hold a part of each image, which begins at (top, left) = ``places[i]``."""
         shift = np.zeros_like(self.cut)
         shift[:, :2] = np.array(places, np.int32).reshape(-1, 2)
-        return replace(self, cut=self.cut - shift)
+        return dataclasses.replace(self, cut=self.cut - shift)
 
 
-def make_arguments(draws: Draws, output: Output) -> Arguments:
+def make_arguments(draws: Draws) -> Arguments:
     """The arguments for ``draws``; boxes that lie outside their image give some that must not be used."""
-    axes = [_axis(draws, axis, size) for axis, size in enumerate((output.height, output.width))]
-    (top, height, *vertical), (left, width, *horizontal) = axes
-    roi = np.stack([vertical[0], horizontal[0], vertical[1], horizontal[1]], 1)
+    upside_down = np.zeros_like(draws.flip) if draws.flip_vertical is None else draws.flip_vertical
+    down, across = _axis(draws, 0, upside_down), _axis(draws, 1, draws.flip)
+    roi = np.stack([down.begin, across.begin, down.end, across.end], 1)
+    # DALI resamples from the end to the beginning where they are the wrong way round, and mirrors only left to right.
+    roi[upside_down] = roi[upside_down][:, [2, 1, 0, 3]]
+    seen = np.stack([down.first, across.first, down.last, across.last], 1)
+    size, wanted = seen[:, 2:] - seen[:, :2], draws.window[:, 2:]
+    empty: NDArray[np.bool_] = np.any(size < 1, axis=1)
+    canvas = np.broadcast_to(wanted.max(0, initial=1), wanted.shape)
+    # What is mirrored with all of the canvas lies in its right corner before.
+    offset = np.stack([down.first, np.where(draws.flip, canvas[:, 1] - across.last, across.first)], 1)
+    missing = canvas - np.where(empty[:, None], 1, size)
+    pad = np.zeros((len(size), 3)) if draws.pad is None else draws.pad
     return Arguments(
-        cut=np.stack([top, left, height, width], 1).astype(np.int32),
+        cut=np.stack([down.cut, across.cut, down.pixels, across.pixels], 1).astype(np.int32),
         roi=roi.astype(np.float32),
-        size=np.stack([vertical[2], horizontal[2]], 1).astype(np.float32),
-        place=np.stack([vertical[3], horizontal[3]], 1).astype(np.float32),
+        size=np.maximum(size, 1).astype(np.float32),
+        canvas=canvas.astype(np.float32),
+        place=np.clip(offset / np.maximum(missing, 1), 0.0, 1.0).astype(np.float32),
         mirror=draws.flip.astype(np.int32),
-        empty=(vertical[4] + horizontal[4]) > 0,
+        seen=np.where(empty[:, None], 0, seen).astype(np.int32),
+        pad=pad,
+        painted=empty | (np.any(size < wanted, axis=1) & np.any(pad != 0.0, axis=1)),
     )
 
 
-def _axis(draws: Draws, axis: int, size: int) -> tuple[NDArray[np.float64], ...]:
-    """Start and length of the cut, start and end of the part of it, its size, its place, whether there is none."""
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of n images: begin and length of the cut in source pixels, begin and end in the cut of what is
+    resampled, and where that comes to lie in the window, first pixel and end (of which there may be none)."""
+
+    cut: NDArray[np.float64]
+    pixels: NDArray[np.float64]
+    begin: NDArray[np.float64]
+    end: NDArray[np.float64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+
+def _axis(draws: Draws, axis: int, turned: NDArray[np.bool_]) -> _Axis:
     box = np.nan_to_num(draws.box[:, [axis, axis + 2]], nan=0.0, posinf=1.0, neginf=0.0).clip(0.0, 1e6)
     start, length = box[:, 0], box[:, 1]
-    grid = draws.grid[:, axis].astype(np.float64)
-    window = draws.window[:, axis].astype(np.float64)
-    first_pixel = np.floor(start)
-    pixels = np.maximum(np.ceil(start + length - _ULPS) - first_pixel, 1.0)
-    first = np.clip(window, 0.0, grid)
-    last = np.clip(window + size, 0.0, grid)
-    empty = last <= first
-    first, last = np.where(empty, 0.0, first), np.where(empty, 1.0, last)
+    grid, window, size = (part.astype(np.int64) for part in (draws.grid, draws.window[:, :2], draws.window[:, 2:]))
+    grid, window, size = grid[:, axis], window[:, axis], size[:, axis]
+    cut = np.floor(start)
+    first, last = np.clip(window, 0, grid), np.clip(window + size, 0, grid)
     scale = length / grid
-    begin = start - first_pixel + first * scale
-    end = start - first_pixel + last * scale
-    missing = size - (last - first)
-    place = np.clip(np.where(missing > 0, (first - window) / np.maximum(missing, 1.0), 0.0), 0.0, 1.0)
-    return first_pixel, pixels, begin, np.maximum(end, begin + 1e-3), last - first, place, empty.astype(np.float64)
+    begin = start - cut + np.minimum(first, grid - 1) * scale
+    end = start - cut + np.maximum(last, np.minimum(first, grid - 1) + 1) * scale
+    return _Axis(
+        cut=cut,
+        pixels=np.maximum(np.ceil(start + length - _ULPS) - cut, 1.0),
+        begin=begin,
+        end=np.maximum(end, begin + 1e-3),
+        first=np.where(turned, window + size - last, first - window),
+        last=np.where(turned, window + size - first, last - window),
+    )

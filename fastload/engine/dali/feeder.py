@@ -137,14 +137,11 @@ class Feeder(Server[Job]):
         request = job.plan()
         draws, rows = request.draws, request.rows
         check_request(request, None if isinstance(job.slot, OpenSlot) else len(job.slot), self._output, self._dataset)
-        if not draws.plain or draws.flip_vertical is not None:
-            raise ConfigError(
-                "the DALI engine does not carry out padding in colour, vertical flips, rotations or operations on "
-                'pixels: use engine="cpu"'
-            )
+        if draws.warp is not None or draws.before is not None or draws.after is not None:
+            raise ConfigError('the DALI engine does not carry out rotations or operations on pixels: use engine="cpu"')
         self._stats.add("plan", perf_counter() - begin, len(rows))
         begin = perf_counter()
-        arguments = make_arguments(draws, self._output)
+        arguments = make_arguments(draws)
         encoded = self._read(job, request, arguments)
         self._stats.add("read", perf_counter() - begin, len(rows))
         good = np.array([i for i, data in enumerate(encoded) if data is not None], np.int64)
@@ -235,7 +232,7 @@ class Feeder(Server[Job]):
     def _deliver(self, flight: _Flight, images: Any) -> None:
         self._stats.count("decoder.dali", len(flight.rows))
         if not flight.job.stopped:
-            deliver(images, flight.rows, flight.num_rows, flight.arguments.empty, flight.job.slot, self._output)
+            deliver(images, flight.arguments, flight.rows, flight.num_rows, flight.job.slot, self._output)
 
     def _rescue(self, flights: list[_Flight]) -> None:
         """Finishes what was in a pipeline that DALI gave up, one flight after the other, in new ones."""

@@ -30,7 +30,7 @@ _FILTERS: Final = {
     ("bicubic", True): "INTERP_CUBIC",
 }
 
-_ARRAYS: Final = ("cut", "roi", "size", "place", "mirror")
+_ARRAYS: Final = ("cut", "roi", "size", "canvas", "place", "mirror")
 _NOTHING: Final = np.frombuffer(b"P6\n8 8\n255\n" + bytes(192), np.uint8)
 
 
@@ -94,6 +94,7 @@ class Graph:
         cut = fn.external_source(name="cut", dtype=types.INT32, **flat)
         roi = fn.external_source(name="roi", dtype=types.FLOAT, **flat)
         size = fn.external_source(name="size", dtype=types.FLOAT, **flat)
+        canvas = fn.external_source(name="canvas", dtype=types.FLOAT, **flat)
         place = fn.external_source(name="place", dtype=types.FLOAT, **flat)
         mirror = fn.external_source(name="mirror", dtype=types.INT32, ndim=0, no_copy=True)
         images = decode_region(dali, encoded, cut, self._device, exact_regions=exact_regions)
@@ -106,7 +107,7 @@ class Graph:
         }
         return fn.crop_mirror_normalize(
             images,
-            crop=(output.height, output.width),
+            crop=canvas,
             crop_pos_y=place[0],
             crop_pos_x=place[1],
             mirror=mirror,
@@ -124,9 +125,12 @@ class Graph:
             cut=np.array([[0, 0, 8, 8]], np.int32),
             roi=np.array([[0, 0, 8, 8]], np.float32),
             size=np.array([[output.height, output.width]], np.float32),
+            canvas=np.array([[output.height, output.width]], np.float32),
             place=np.zeros((1, 2), np.float32),
             mirror=np.zeros(1, np.int32),
-            empty=np.zeros(1, np.bool_),
+            seen=np.array([[0, 0, output.height, output.width]], np.int32),
+            pad=np.zeros((1, 3)),
+            painted=np.zeros(1, np.bool_),
         )
         for _ in range(DEPTH):
             self._feed([_NOTHING], arguments)
