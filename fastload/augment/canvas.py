@@ -51,6 +51,11 @@ class Canvas:
         return self._sizes
 
     @property
+    def flips(self) -> NDArray[np.bool_]:
+        """Whether each window is seen upside down, and whether mirrored, bool (2, n)."""
+        return self._flips
+
+    @property
     def heights(self) -> NDArray[np.int64]:
         """Height of each image as it stands, int64 (n,)."""
         return self._sizes[:, 0]

@@ -49,7 +49,8 @@ class Drawing:
         first_words: Block 0 of the words of all random transforms (see :func:`prepare`).
         boxes: Of the sources; None where the data set has none or nobody asks.
         active: bool (n,), samples that the step at hand applies to: all, but within RandomApply and its like.
-        sampled: bool (n,), whether a geometric step stands before the step at hand: operations go to ``after`` then.
+        sampled: bool (n,), whether a geometric step other than flips stands before the step at hand: operations go to
+            ``after`` then.
         values: What pixel values are where the step at hand stands.
         functions: Of users, in the order of their first use.
         number: Of the random transform at hand, counted in the order in which they are written.
@@ -106,7 +107,11 @@ class Drawing:
             where: bool (n,); None for all.
         """
         chosen = self.active if where is None else self.active & where
-        self.before.add(code, values, chosen & ~self.sampled)
+        early = chosen & ~self.sampled
+        self.before.add(code, values, early)
+        for axis, flipped in enumerate(self.canvas.flips & early):
+            if flipped.any():  # what is done to a mirror image is done, mirrored, to the image
+                self.before.mirror(flipped, self.canvas.sizes[:, axis], axis, latest=True)
         self.after.add(code, values, chosen & self.sampled)
 
     def number_of(self, function: Lambda) -> int:

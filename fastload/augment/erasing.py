@@ -114,6 +114,6 @@ def _cutout(step: Cutout, drawing: Drawing) -> None:
 
 
 ERASING: Final[dict[type[Transform], Kind]] = {
-    Cutout: Kind(_cutout, mirrors=False),
-    RandomErasing: Kind(_random_erasing, mirrors=False),
+    Cutout: Kind(_cutout),
+    RandomErasing: Kind(_random_erasing),
 }

@@ -33,7 +33,7 @@ def _jpeg(step: JPEG, drawing: Drawing) -> None:
 
 FILTERS: Final[dict[type[Transform], Kind]] = {
     GaussianBlur: Kind(_gaussian_blur),
-    GaussianNoise: Kind(_gaussian_noise, mirrors=False),
+    GaussianNoise: Kind(_gaussian_noise),
     JPEG: Kind(_jpeg, mirrors=False),
     RandomAdjustSharpness: with_probability(Code.SHARPNESS, "sharpness_factor"),
 }

@@ -8,28 +8,44 @@ from typing import Final
 from fastload.augment.containers import form_after
 from fastload.augment.erasing import check_erasing
 from fastload.augment.geometry import widens
-from fastload.augment.known_sizes import KnownSizes, frames, is_flip, keeps_sizes, paint, sizes_after
+from fastload.augment.known_sizes import KnownSizes, cuts_out, frames, keeps_sizes, paint, sizes_after
 from fastload.augment.registry import KINDS
 from fastload.augment.values import Values
 from fastload.augment.warps import fill_levels
 from fastload.errors import ConfigError
 from fastload.transforms import (
+    ColorJitter,
     Container,
     Cutout,
     GaussianBlur,
+    Grayscale,
     Identity,
     Interpolation,
     Normalize,
+    RandomChannelPermutation,
     RandomErasing,
+    RandomGrayscale,
+    RandomInvert,
+    RandomPosterize,
     RandomResize,
     RandomResizedCrop,
     RandomShortestSize,
+    RandomSolarize,
     Resize,
     ScaleJitter,
     ToDtype,
     Transform,
 )
 
+# What makes a pixel of the same pixel alone, so that a crop may as well be done first.
+_POINTWISE: Final = (
+    Grayscale,
+    RandomChannelPermutation,
+    RandomGrayscale,
+    RandomInvert,
+    RandomPosterize,
+    RandomSolarize,
+)
 _RESAMPLING: Final = (RandomResize, RandomResizedCrop, RandomShortestSize, Resize, ScaleJitter)
 
 
@@ -40,8 +56,10 @@ class Form:
     Attributes:
         sizes: What is known of height and width.
         sampling: Interpolation and antialias of the resampling, if there was one.
-        sampled: Whether a geometric step stands before.
+        flipped: Whether a flip stands before.
+        sampled: Whether another geometric step does.
         altered: What works on pixels behind it (the last of them), if anything.
+        wide: Likewise, of what looks at more of an image than a pixel, or at its place.
         handed: Likewise, of what knows left from right.
         stored: What has overwritten values that are no levels any more, if anything.
         values: What pixel values have become.
@@ -49,8 +67,10 @@ class Form:
 
     sizes: KnownSizes = field(default_factory=KnownSizes)
     sampling: tuple[Interpolation, bool] | None = None
+    flipped: bool = False
     sampled: bool = False
     altered: Transform | None = None
+    wide: Transform | None = None
     handed: Transform | None = None
     stored: RandomErasing | None = None
     values: Values = field(default_factory=Values)
@@ -76,7 +96,8 @@ class Form:
             raise ConfigError(f"{step} is not a transform that fastload can carry out")
         if not kind.geometric:
             return self._after_pixels(step)
-        return replace(self._after_geometry(step), sampled=True)
+        form = self._after_geometry(step)
+        return replace(form, flipped=True) if kind.flips else replace(form, sampled=True)
 
     def joined(self, other: Form, container: Container) -> Form:
         """What holds for an image that came out of a container one way or the other.
@@ -92,8 +113,10 @@ class Form:
         return Form(
             sizes=self.sizes.joined(other.sizes),
             sampling=self.sampling or other.sampling,
+            flipped=self.flipped or other.flipped,
             sampled=self.sampled or other.sampled,
             altered=self.altered or other.altered,
+            wide=self.wide or other.wide,
             handed=self.handed or other.handed,
             stored=self.stored or other.stored,
             values=self.values,
@@ -103,7 +126,7 @@ class Form:
         if isinstance(step, RandomErasing):
             check_erasing(step, self.values, sampled=self.sampled)
             stored = step if self.values.dtype != "uint8" else None
-            return replace(self, altered=step, handed=step, stored=stored) if self.sampled else self
+            return replace(self, altered=step, wide=step, stored=stored) if self.sampled else self
         if self.stored is not None:
             raise ConfigError(
                 f"{step} works on levels, and {self.stored} does not: put {type(step).__name__} before it"
@@ -122,24 +145,37 @@ class Form:
                         f"{step}: a kernel of {kernel} reaches over the whole {name} of {side} pixels: take at most "
                         f"{2 * side - 1}"
                     )
-        if not self.sampled:
+        mirrors = KINDS[type(step)].mirrors
+        if not self.sampled and (mirrors or not self.flipped):
             return self
-        return replace(self, altered=step, handed=self.handed if KINDS[type(step)].mirrors else step)
+        pointwise = isinstance(step, _POINTWISE) or (isinstance(step, ColorJitter) and step.contrast is None)
+        return replace(
+            self,
+            sampled=True,
+            altered=step,
+            wide=self.wide if pointwise else step,
+            handed=self.handed if mirrors else step,
+        )
 
     def _after_geometry(self, step: Transform) -> Form:
-        obstacle: Transform | None = self.altered
-        if keeps_sizes(step):
-            obstacle = self.stored or self.handed if is_flip(step) else self.stored
+        obstacle, reason = self.altered, "pixels are sampled before they are worked on"
+        if KINDS[type(step)].flips:
+            obstacle, reason = self.handed, "the mirror image would be worked on"
+        elif keeps_sizes(step):
+            obstacle = self.stored
+        elif cuts_out(step, self.sizes):
+            obstacle, reason = self.wide, "that works on the whole image, and only what is cut out would be there"
         if obstacle is not None:
-            raise ConfigError(
-                f"{step} cannot follow {obstacle}, because pixels are sampled before they are worked on: put "
-                f"{type(step).__name__} before it"
-            )
+            raise ConfigError(f"{step} cannot follow {obstacle}, because {reason}: put {type(step).__name__} before it")
         self._check_paint(step)
         form = replace(self, sizes=sizes_after(step, self.sizes))
         if isinstance(step, _RESAMPLING):
             form = form._resampled(step, step.interpolation, step.antialias)
-        return replace(form, altered=step) if frames(step) else form
+        if frames(step):
+            return replace(form, altered=step, wide=step)
+        # Behind an operation what turns or shifts is one itself.
+        late = self.altered is not None and keeps_sizes(step) and not KINDS[type(step)].flips
+        return replace(form, wide=step) if late else form
 
     def _resampled(self, step: Transform, interpolation: Interpolation, antialias: bool) -> Form:
         sampling = (interpolation, widens(interpolation, antialias))

@@ -97,7 +97,7 @@ def _flip(axis: int) -> Kind:
         drawing.after.mirror(where, drawing.canvas.sizes[:, axis], axis)
         drawing.canvas.flip(where, axis)
 
-    return Kind(draw, geometric=True)
+    return Kind(draw, geometric=True, flips=True)
 
 
 @functools.lru_cache(maxsize=64)

@@ -13,13 +13,11 @@ from fastload.transforms import (
     Fill,
     Pad,
     RandomCrop,
-    RandomHorizontalFlip,
     RandomIoUCrop,
     RandomResize,
     RandomResizedCrop,
     RandomRotation,
     RandomShortestSize,
-    RandomVerticalFlip,
     RandomZoomOut,
     Resize,
     ScaleJitter,
@@ -108,9 +106,9 @@ def keeps_sizes(step: Transform) -> bool:
     return _after.dispatch(type(step)) is _after.dispatch(Transform)
 
 
-def is_flip(step: Transform) -> bool:
-    """Whether a step mirrors images, and does nothing else."""
-    return isinstance(step, (RandomHorizontalFlip, RandomVerticalFlip))
+def cuts_out(step: Transform, known: KnownSizes) -> bool:
+    """Whether every image after a step is a part of the one before, pixel by pixel."""
+    return isinstance(step, (CenterCrop, RandomCrop)) and paint(step, known) is None and not frames(step)
 
 
 def frames(step: Transform) -> bool:

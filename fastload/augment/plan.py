@@ -179,7 +179,9 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
 
     Several geometric steps in a row become one, in real coordinates: ``Resize(256), RandomResizedCrop(224)`` samples
     a fractional box of the source once, where torchvision samples twice; the result is sharper, not different in
-    place. Steps on values become one scale and bias; pixels are rounded to 8 bits after the resampling and before
+    place. Operations on pixels are done to the source up to the first step that cuts or resamples, and to the output
+    from there on: behind them may stand flips, and, where each pixel is worked on by itself, crops without a border.
+    Steps on values become one scale and bias; pixels are rounded to 8 bits after the resampling and before
     those, wherever in the chain the conversion stands.
 
     Args:

@@ -223,9 +223,9 @@ def _aug_mix(policy: AugMix, drawing: Drawing) -> None:
 
 
 POLICIES: Final[dict[type[Transform], Kind]] = {
-    AugMix: Kind(_aug_mix, mirrors=False),
-    AutoAugment: Kind(_auto_augment, mirrors=False),
-    RandAugment: Kind(_rand_augment, mirrors=False),
+    AugMix: Kind(_aug_mix),
+    AutoAugment: Kind(_auto_augment),
+    RandAugment: Kind(_rand_augment),
     ThreeAugment: Kind(draw_in_turn, random=False),
-    TrivialAugmentWide: Kind(_trivial_augment, mirrors=False),
+    TrivialAugmentWide: Kind(_trivial_augment),
 }

@@ -71,6 +71,10 @@ POINTWISE: Final = frozenset(
 )
 
 
+# Their numbers begin with top, left, height and width of a rectangle.
+_PLACED: Final = (Code.ERASE, Code.ERASE_NOISE, Code.ERASE_STORED, Code.FRAME)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Program:
     """The operations of n samples: those of sample i are ``start[i]`` to ``start[i + 1]``, in order.
@@ -127,21 +131,22 @@ class ProgramBuilder:
         self._values.append(rows)
         self.touched[chosen] = True
 
-    def mirror(self, where: NDArray[np.bool_], lengths: NDArray[np.int64], axis: int) -> None:
+    def mirror(self, where: NDArray[np.bool_], lengths: NDArray[np.int64], axis: int, *, latest: bool = False) -> None:
         """Makes of the operations on some images those on their mirror images, which come out mirrored.
 
-        What is drawn for each pixel stays: its mirror image is as likely. Rectangles that are overwritten stay where
-        they are: no flip may follow them.
+        What is drawn for each pixel stays: its mirror image is as likely.
 
         Args:
             where: bool (n,), samples.
             lengths: int64 (n,), heights or widths of the images.
             axis: 0 for top to bottom, 1 for left to right.
+            latest: Only the one that was added last.
         """
-        for samples, codes, values in zip(self._samples, self._codes, self._values, strict=True):
+        pieces = list(zip(self._samples, self._codes, self._values, strict=True))
+        for samples, codes, values in pieces[-1:] if latest else pieces:
             chosen = where[samples]
             length = lengths[samples].astype(np.float64)
-            placed = chosen & (codes == Code.FRAME)
+            placed = chosen & np.isin(codes, _PLACED)
             values[placed, axis] = (length - values[:, axis] - values[:, axis + 2])[placed]
             mapped = chosen & (codes == Code.WARP)
             if mapped.any():

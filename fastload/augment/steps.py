@@ -19,7 +19,8 @@ class Kind:
         random: Whether it takes words of its own: random transforms are numbered among themselves.
         geometric: Whether it works on the canvas, not on pixels.
         mirrors: Of an operation on pixels: whether it makes the mirror image of a result of the mirror image of an
-            image, so that a flip may as well be done first.
+            image (where what it has of places is mirrored as well), so that a flip may be done before or after it.
+        flips: Of a geometric one, whether it mirrors images, and does nothing else.
         boxes: Whether it looks at ``Drawing.boxes``.
     """
 
@@ -27,6 +28,7 @@ class Kind:
     random: bool = True
     geometric: bool = False
     mirrors: bool = True
+    flips: bool = False
     boxes: bool = False
 
 
@@ -41,6 +43,8 @@ class Step:
 
     def draw(self, drawing: Drawing) -> None:
         drawing.number = self.number
-        if self.kind.geometric:
+        if self.kind.geometric and not self.kind.flips:
             drawing.sampled |= drawing.active
+        elif not self.kind.mirrors:  # it cannot be done to the source of what was mirrored
+            drawing.sampled |= drawing.active & drawing.canvas.flips.any(axis=0)
         self.kind.draw(self.transform, drawing, *self.held)

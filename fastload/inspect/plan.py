@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.augment import AugmentPlan, compile_plan, count_passes
-from fastload.augment.known_sizes import frames, is_flip
+from fastload.augment.known_sizes import frames
 from fastload.augment.registry import KINDS, number_steps, walk
 from fastload.dataset import open_dataset
 from fastload.inspect.examine import bounded_sample
@@ -136,7 +136,7 @@ def _become(chain: Sequence[Transform]) -> Iterator[str]:
             geometric = True
         elif isinstance(step, Identity):
             yield "nothing"
-        elif is_flip(step):
+        elif kind.flips:
             yield "the direction in which rows are stored"
         elif not geometric or frames(step) or (worked and isinstance(step, _MAPS)):
             worked |= sampled or geometric
@@ -145,7 +145,7 @@ def _become(chain: Sequence[Transform]) -> Iterator[str]:
             yield "part of one map, which is sampled once"
         else:
             yield "part of the one source box, grid and window"
-        sampled |= geometric
+        sampled |= geometric and not (kind is not None and kind.flips)
 
 
 def _result(plan: AugmentPlan) -> str:

@@ -128,7 +128,7 @@ def test_order_and_what_is_ordered_are_independent():
         ([T.RandomChoice([T.Resize((8, 8)), T.Resize((8, 8), "bicubic")])], "same interpolation and antialias"),
         ([*SQUARE, T.RandomApply([T.ToDtype()])], "put it behind"),
         ([*SQUARE, T.RandomOrder([GREY, T.RandomResizedCrop(8)])], "put RandomResizedCrop before it"),
-        ([*SQUARE, T.RandomOrder([GREY] * 5 + [T.CenterCrop(8)])], "before it"),
+        ([*SQUARE, T.RandomOrder([GREY] * 5 + [T.CenterCrop(8)])], "before or behind it"),
     ],
 )
 def test_refusals_say_what_to_do(chain, words):
