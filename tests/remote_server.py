@@ -13,7 +13,7 @@ import unittest.mock
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -32,6 +32,7 @@ class Script:
         slow: Files with this ending are answered after 30 seconds.
         gone: Every connection is closed without an answer.
         missing: Names that it says it does not have.
+        index: Whether it lists folders, as Python's own server does.
     """
 
     misdeeds: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class Script:
     slow: str = "nothing"
     gone: bool = False
     missing: set[str] = field(default_factory=set)
+    index: bool = False
     seed: int = 7
 
 
@@ -111,6 +113,22 @@ def serving(folder: Path, **script) -> Iterator[Server]:
         server.close()
 
 
+class _Index(SimpleHTTPRequestHandler):
+    """What Python's own web server says of a folder."""
+
+    def __init__(self, folder: Path, path: str) -> None:
+        self.path = path
+        self.page = self.list_directory(folder).read()
+
+    def send_response(self, *args) -> None:
+        pass
+
+    send_header = send_response
+
+    def end_headers(self) -> None:
+        pass
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_of: Server
@@ -153,7 +171,12 @@ class _Handler(BaseHTTPRequestHandler):
         if deed == "gone":
             self.close_connection = True
             return
-        if name in server.script.missing or not path.is_file():
+        listed = path.is_dir() and server.script.index
+        if listed and deed != "503":
+            page = _Index(path, self.path).page
+            self._misbehave("serve" if deed in ("whole", "416") else deed, page, 0, len(page), ranged=False)
+            return
+        if name in server.script.missing or not (listed or path.is_file()):
             self._answer(404, b"no such file")
             return
         if deed == "503":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import warnings
 from typing import Final
@@ -40,6 +41,13 @@ def image_size(path: str) -> tuple[int, int]:
         return _UNKNOWN
     finally:
         os.close(descriptor)
+
+
+def size_of_image(data: bytes) -> tuple[int, int]:
+    """The same of a whole image file in memory."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return jpeg_size(data[:_MOST_BYTES]) or _UNKNOWN
+    return _other_size(io.BytesIO(data))
 
 
 def jpeg_size(head: bytes) -> tuple[int, int] | None:
@@ -83,14 +91,14 @@ def _read(descriptor: int, size: int) -> bytes:
     return bytes(buffer[: read_range(descriptor, memoryview(buffer), 0)])
 
 
-def _other_size(path: str) -> tuple[int, int]:
+def _other_size(file: str | io.BytesIO) -> tuple[int, int]:
     """Any other format goes to Pillow, which reads headers only until pixels are asked for."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=pillow_formats()) as image:
+            with Image.open(file, formats=pillow_formats()) as image:
                 return image.height, image.width
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         return _UNKNOWN

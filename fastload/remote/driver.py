@@ -33,11 +33,17 @@ class DriverOrigin:
             raise Refused("its size is not known", path=shown(url))
         return int(size)
 
-    def list(self, url: str) -> dict[str, int]:
-        found = self._call(url, self._fs.find, detail=True)
+    def list(self, url: str, read: Callable[[str], bytes], *, deep: bool) -> dict[str, int]:
+        if deep:
+            entries = self._call(url, self._fs.find, detail=True)
+        else:
+            entries = {entry["name"]: entry for entry in self._call(url, self._fs.ls, detail=True)}
         root = str(self._fs._strip_protocol(url)).rstrip("/") + "/"
+        found = {path[len(root) :]: entry for path, entry in entries.items() if path.startswith(root)}
         return {
-            path[len(root) :]: int(entry.get("size") or 0) for path, entry in found.items() if path.startswith(root)
+            f"{name.rstrip('/')}/" if entry.get("type") == "directory" else name: int(entry.get("size") or 0)
+            for name, entry in found.items()
+            if name
         }
 
     def _call(self, url: str, method: Callable[..., Any], **options: Any) -> Any:

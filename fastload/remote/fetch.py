@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import logging
 import random
@@ -30,6 +31,8 @@ _LONGEST_ASKED_WAIT: Final = 60.0
 _DOWN_SECONDS: Final = 30.0
 # How often bytes that do not match their checksum are fetched again before they count as damaged.
 _CHECKED_ATTEMPTS: Final = 5
+# A web page that lists a folder; one of a million files has 150 MB.
+_LARGEST_PAGE: Final = 512 << 20
 
 
 class Unreachable(DataError):
@@ -136,9 +139,13 @@ class Fetcher:
         """Bytes of a file; raises as ``read_range``."""
         return self._persist(lambda: self._origin.size(url), url, "the size of the file", lambda: False)
 
-    def list(self, url: str) -> dict[str, int]:
-        """Names below a folder, "/" between them, and their bytes; raises as ``read_range``."""
-        return self._persist(lambda: self._origin.list(url), url, "the folder", lambda: False)
+    def list(self, url: str, *, deep: bool = True) -> dict[str, int]:
+        """Names below a folder, "/" between them, and their bytes, -1 where nobody tells; raises as ``read_range``.
+
+        Not ``deep``: files and folders of this folder alone, the names of folders with a "/" at their end.
+        """
+        read = functools.partial(self.read_file, at_most=_LARGEST_PAGE)
+        return self._persist(lambda: self._origin.list(url, read, deep=deep), url, "the folder", lambda: False)
 
     def read_checked(
         self,

@@ -15,7 +15,7 @@ from fastload.errors import DataError
 from fastload.remote.errands import Errands
 from fastload.remote.fetch import Fetcher, Unreachable
 from fastload.remote.origin import Patience
-from fastload.remote.urls import scheme_of, shown
+from fastload.remote.urls import join, scheme_of, shown
 
 _BLOCK: Final = 2 << 20
 # Blocks that are asked for beyond the one that is read, once two were read in order; and kept of each file.
@@ -199,13 +199,15 @@ class RemoteFiles:
         except Exception as error:
             future.set_exception(DataError(f"fetching failed: {type(error).__name__}: {error}", path=shown(url)))
 
-    def list(self, url: str) -> dict[str, int]:
-        """Names below a folder, "/" between them, and their bytes.
+    def list(self, url: str, *, deep: bool = True) -> dict[str, int]:
+        """Names below a folder, "/" between them, and their bytes; not ``deep``: as for Fetcher.list.
 
         Raises:
             DataError: It cannot be listed.
         """
-        return self._fetcher(url).list(url)
+        found = self._fetcher(url).list(url, deep=deep)
+        unknown = [name for name, size in found.items() if size < 0] if deep else []
+        return found | dict(zip(unknown, self.sizes(join(url, name) for name in unknown), strict=True))
 
     def close(self) -> None:
         """Ends what is under way. Safe to call twice."""

@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -24,6 +25,7 @@ from urllib.request import getproxies, proxy_bypass
 from fastload.errors import DataError
 from fastload.remote.origin import Broken, Patience, Refused
 from fastload.remote.urls import shown
+from fastload.remote.web_folder import list_web_folder
 
 logger = logging.getLogger("fastload")
 
@@ -75,8 +77,8 @@ class HttpOrigin:
                 raise Broken("the server does not say how long the file is")
             return body.total
 
-    def list(self, url: str) -> dict[str, int]:
-        raise Refused("a web server cannot list a folder: name its files (shard-{000..099}.tar)", path=shown(url))
+    def list(self, url: str, read: Callable[[str], bytes], *, deep: bool) -> dict[str, int]:
+        return dict.fromkeys(list_web_folder(url, read, deep=deep), -1)
 
     def _ask(
         self, parts: SplitResult, start: int, stop: int | None, *, with_user: bool

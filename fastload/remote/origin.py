@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol
@@ -64,8 +65,12 @@ class Origin(Protocol):
         """Bytes of a file; raises as ``open`` does."""
         ...
 
-    def list(self, url: str) -> dict[str, int]:
-        """Names of all files below a folder, "/" between them, with their bytes.
+    def list(self, url: str, read: Callable[[str], bytes], *, deep: bool) -> dict[str, int]:
+        """Names of all files below a folder, "/" between them, with their bytes, -1 where nobody tells.
+
+        Args:
+            read: Reads a whole file, for those who have to read one to know.
+            deep: False: files and folders of this folder alone, the names of folders with a "/" at their end.
 
         Raises:
             Refused: There is no such folder, or nobody can list it.

@@ -1,35 +1,16 @@
-"""What the sources with annotations share: their files read whole, and names that stay inside their folder."""
+"""What the sources with annotations share: numbers of pixels, the files of a folder, and names that stay inside it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any, Final
 
-from fastload.dataset.reading import open_regular, read_range
 from fastload.errors import DataError
+from fastload.remote import is_url, shown
+from fastload.sources.places import Places
 
 _LARGEST: Final = 2**31  # of any number in pixels
-
-
-def read_annotations(path: str, *, most: int) -> bytes:
-    """The bytes of a file of annotations.
-
-    Raises:
-        DataError: It cannot be read, or has more than ``most`` bytes.
-    """
-    descriptor, size = open_regular(path)
-    try:
-        if size > most:
-            raise DataError(
-                f"expected annotations of at most {most >> 20:,} MiB, but the file has {size:,} bytes", path=path
-            )
-        data = bytearray(size)
-        done = read_range(descriptor, memoryview(data), 0)
-    except OSError as error:
-        raise DataError(f"the file cannot be read: {error.strerror}", path=path) from error
-    finally:
-        os.close(descriptor)
-    return bytes(data[:done])
 
 
 def is_number(value: Any) -> bool:
@@ -42,15 +23,7 @@ def is_inside(name: str) -> bool:
     return not os.path.isabs(name) and ".." not in name.replace("\\", "/").split("/") and "\0" not in name
 
 
-def file_size(path: str) -> int:
-    """Size of a file in bytes; 0 where it cannot be told, and whoever reads it says why."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-def list_files(folder: str, extensions: tuple[str, ...]) -> dict[str, str]:
+def list_files(folder: str, extensions: tuple[str, ...], places: Places) -> dict[str, str]:
     """The files below a folder whose names end in one of ``extensions``: path without extension -> path, sorted.
 
     Paths are relative to the folder, with "/"; links to folders are not followed.
@@ -58,20 +31,24 @@ def list_files(folder: str, extensions: tuple[str, ...]) -> dict[str, str]:
     Raises:
         DataError: The folder cannot be listed, or two files differ in their extension alone.
     """
+    found: dict[str, str] = {}
+    for name in sorted(places.below(folder)) if is_url(folder) else _below(folder):
+        stem, extension = os.path.splitext(name)
+        if extension.lower() not in extensions:
+            continue
+        if stem in found:
+            raise DataError(f"{found[stem]} and {stem}{extension} have one name; rename one", path=shown(folder))
+        found[stem] = stem + extension
+    return dict(sorted(found.items()))
 
+
+def _below(folder: str) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise DataError(
             f"the folder cannot be listed: {error.strerror}; check the path", path=error.filename
         ) from error
 
-    found: dict[str, str] = {}
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
         for name in sorted(names):
-            stem, extension = os.path.splitext(os.path.relpath(os.path.join(place, name), folder).replace(os.sep, "/"))
-            if extension.lower() not in extensions:
-                continue
-            if stem in found:
-                raise DataError(f"{found[stem]} and {stem}{extension} have one name; rename one", path=folder)
-            found[stem] = stem + extension
-    return dict(sorted(found.items()))
+            yield os.path.relpath(os.path.join(place, name), folder).replace(os.sep, "/")

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from fastload.collecting import no_collections
 from fastload.dataset.fields import encode_mask
-from fastload.dataset.image_size import image_size
-from fastload.dataset.reading import read_file
+from fastload.dataset.image_size import size_of_image
 from fastload.errors import DataError
-from fastload.sources.annotations import file_size, is_inside, is_number
+from fastload.remote import shown
+from fastload.sources.annotations import is_inside, is_number
 from fastload.sources.base import Item, Source
 from fastload.sources.coco_masks import instance_mask
 from fastload.sources.json_tables import JsonTables, Progress
+from fastload.sources.places import FILES_AHEAD, Places, basename, folder_of, within
 
 MASK: Final = "mask.png"
 
@@ -44,8 +45,8 @@ class CocoSource(Source):
     sorted by id, and labels count from 0. Nothing is rounded but XYXY, to 0.0001 pixels.
 
     Args:
-        path: The JSON file.
-        images: The folder that its file names are relative to; None looks beside the file: for
+        path: The JSON file, or its URL.
+        images: The folder that its file names are relative to, or its URL; None looks beside the file: for
             ``annotations/instances_val2017.json`` in ``val2017``, ``images/val2017``, ``images`` and so on.
         masks: Whether to make a member .mask.png of polygons and run lengths: i + 1 where object i is, 0 elsewhere,
             the object with the smaller area in front; 16 bits for more than 255 objects.
@@ -66,6 +67,7 @@ class CocoSource(Source):
         progress: Progress | None = None,
     ) -> None:
         self._file = os.fspath(path)
+        self._places = Places()
         categories, listed, objects = self._read(masks, progress)
         self._number_categories(categories)
         entries = self._list_images(listed)
@@ -76,8 +78,9 @@ class CocoSource(Source):
         del objects
         self._entries = list(entries.values())
         self._names = [entry.name for entry in self._entries]
-        self.path = os.fspath(images) if images is not None else find_images(self._file, self._names)
-        self._num_bytes = np.fromiter((self._size(entry) for entry in self._entries), np.int64, len(self))
+        self._folder = os.fspath(images) if images is not None else find_images(self._file, self._names, self._places)
+        self.path = shown(self._folder)
+        self._num_bytes = self._sizes()
         self.fields = {"json": "json", "boxes": "boxes", "labels": "labels", "area": "areas", "iscrowd": "flags"}
         kinds = {type(identity) for identity in entries}
         self.fields |= {"image_id": "number" if kinds == {int} else "text"} if len(kinds) == 1 else {}
@@ -92,7 +95,14 @@ class CocoSource(Source):
         what = "COCO's annotations of instances or keypoints"
         without = "" if masks else "segmentation"
         tables = JsonTables(
-            self._file, names, what=what, most=_LARGEST, notice=digest.update, progress=progress, without=without
+            self._file,
+            self._places,
+            names,
+            what=what,
+            most=_LARGEST,
+            notice=digest.update,
+            progress=progress,
+            without=without,
         )
         categories: list[_Row] = []
         listed: list[_Row] = []
@@ -111,7 +121,7 @@ class CocoSource(Source):
                 else:
                     categories.append(row)
         if not listed:
-            raise DataError("expected images, but the file lists none", path=self._file)
+            raise DataError("expected images, but the file lists none", path=shown(self._file))
         self._file_digest = digest.hexdigest()
         return categories, listed, objects
 
@@ -122,7 +132,7 @@ class CocoSource(Source):
             identity, name = row.get("id"), row.get("name")
             if type(identity) is not int or not isinstance(name, str) or identity in names:
                 raise DataError(
-                    f"expected categories with ids of their own and names, got {_short(row)}", path=self._file
+                    f"expected categories with ids of their own and names, got {_short(row)}", path=shown(self._file)
                 )
             names[identity] = _printable(name)
             keypoints = row.get("keypoints", [])
@@ -136,7 +146,7 @@ class CocoSource(Source):
             identity, name = row["id"], row["file_name"]
             if type(identity) not in (int, str) or not isinstance(name, str) or not name or identity in entries:
                 raise DataError(
-                    f"expected images with ids of their own and a file_name, got {_short(row)}", path=self._file
+                    f"expected images with ids of their own and a file_name, got {_short(row)}", path=shown(self._file)
                 )
             assert isinstance(identity, (int, str))
             entry = entries[identity] = _Entry(name=_printable(name), identity=identity)
@@ -163,7 +173,7 @@ class CocoSource(Source):
         return DataError(
             f"annotation {_short(annotation)} is for image {_short(image)}, which the file does not list; remove the "
             "annotation or add the image",
-            path=self._file,
+            path=shown(self._file),
         )
 
     def __len__(self) -> int:
@@ -179,14 +189,18 @@ class CocoSource(Source):
         entry = self._entries[number]
         if entry.problem:
             raise DataError(entry.problem)
-        path = os.path.join(self.path, entry.name)
-        image, extras = read_file(path), {"json": entry.json}
+        following = self._entries[number + 1 : number + FILES_AHEAD]
+        image = self._places.read(self._at(entry), [self._at(each) for each in following if not each.problem])
+        extras = {"json": entry.json}
         if MASK in self.extras:
-            extras[MASK] = self._mask(entry, path)
+            extras[MASK] = self._mask(entry, image)
         return Item(image=image, extras=extras, size=entry.size)
 
-    def _mask(self, entry: _Entry, path: str) -> bytes:
-        height, width = image_size(path)
+    def _at(self, entry: _Entry) -> str:
+        return within(self._folder, entry.name)
+
+    def _mask(self, entry: _Entry, image: bytes) -> bytes:
+        height, width = size_of_image(image)
         if not height:
             raise DataError("its header does not say how large it is, and its mask must be as large")
         if entry.size not in (None, (height, width)):  # before anything is drawn: the file may claim any size
@@ -194,10 +208,13 @@ class CocoSource(Source):
         areas = json.loads(entry.json)["area"]
         return encode_mask(instance_mask(json.loads(entry.packed), areas, height, width))
 
-    def _size(self, entry: _Entry) -> int:
-        if entry.problem:
-            return 0
-        return file_size(os.path.join(self.path, entry.name)) + len(entry.json) + len(entry.packed)
+    def _sizes(self) -> NDArray[np.int64]:
+        """Bytes of each image with its members; 0 for one that is none."""
+        good = [number for number, entry in enumerate(self._entries) if not entry.problem]
+        sizes = np.zeros(len(self), np.int64)
+        sizes[good] = np.fromiter(self._places.sizes([self._at(self._entries[number]) for number in good]), np.int64)
+        sizes[good] += [len(self._entries[number].json) + len(self._entries[number].packed) for number in good]
+        return sizes
 
     def digest(self) -> str:
         names = "\0".join([super().digest(), self._file_digest, *self.fields])
@@ -275,32 +292,32 @@ class _Entry:
         self.objects = None
 
 
-def find_images(path: str, names: Sequence[str]) -> str:
+def find_images(path: str, names: Sequence[str], places: Places) -> str:
     """The folder beside a file of annotations that holds the images which it names.
 
     Raises:
         DataError: There is none.
     """
-    folder = os.path.dirname(os.path.abspath(path))
-    above = os.path.dirname(folder)
-    split = os.path.splitext(os.path.basename(path))[0].rsplit("_", 1)[-1]
+    folder = folder_of(path)
+    above = folder_of(folder)
+    split = os.path.splitext(basename(path))[0].rsplit("_", 1)[-1]
     candidates = [
-        os.path.join(above, split),
-        os.path.join(above, "images", split),
-        os.path.join(folder, split),
-        os.path.join(above, "images"),
-        os.path.join(folder, "images"),
+        within(above, split),
+        within(above, f"images/{split}"),
+        within(folder, split),
+        within(above, "images"),
+        within(folder, "images"),
         folder,
         above,
     ]
     tried = [name for name in names[:_TRIED] if is_inside(name)]
     for candidate in candidates:
-        if any(os.path.isfile(os.path.join(candidate, name)) for name in tried):
+        if any(places.sizes([within(candidate, name) for name in tried])):
             return candidate
     raise DataError(
-        f"no folder beside it ({candidates[0]}, {candidates[1]}, {candidates[3]} ...) holds its images "
+        f"no folder beside it ({', '.join(shown(candidates[place]) for place in (0, 1, 3))} ...) holds its images "
         f"({names[0][:80]!r} ...); name the folder with --images",
-        path=path,
+        path=shown(path),
     )
 
 

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from fastload.dataset.reading import open_regular
 from fastload.errors import DataError
+from fastload.remote import shown
+from fastload.sources.places import Places
 
 Progress = Callable[[int, int], None]
 
@@ -24,7 +25,8 @@ class JsonTables:
     """An object of lists, read once from its beginning to its end.
 
     Args:
-        path: The file, JSON in UTF-8.
+        path: The file, JSON in UTF-8; or its URL.
+        places: Opens it.
         wanted: Names of the lists.
         what: What the file should be, for messages.
         most: Bytes that it may have.
@@ -40,6 +42,7 @@ class JsonTables:
     def __init__(
         self,
         path: str,
+        places: Places,
         wanted: tuple[str, ...],
         *,
         what: str,
@@ -48,13 +51,16 @@ class JsonTables:
         progress: Progress | None,
         without: str = "",
     ) -> None:
-        self._path, self._wanted, self._what = path, wanted, what
+        self._path, self._wanted, self._what = shown(path), wanted, what
         self._notice, self._progress = notice, progress or (lambda done, total: None)
-        self._descriptor, self._size = open_regular(path)
+        self._file = places.reader(path)
+        self._size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
         if self._size > most:
-            os.close(self._descriptor)
+            self._file.close()
             raise DataError(
-                f"expected annotations of at most {most >> 20:,} MiB, but the file has {self._size:,} bytes", path=path
+                f"expected annotations of at most {most >> 20:,} MiB, but the file has {self._size:,} bytes",
+                path=self._path,
             )
         key = re.escape(json.dumps(without))
         # Behind such a list stands the next key, or the end of its row.
@@ -98,7 +104,7 @@ class JsonTables:
                 raise
             raise self._wrong(str(error)) from error
         finally:
-            os.close(self._descriptor)
+            self._file.close()
         for name in self._wanted:
             if name not in seen:
                 raise self._other(name)
@@ -155,7 +161,7 @@ class JsonTables:
 
     def _fill(self, count: int) -> None:
         """Reads on, and forgets what lies behind."""
-        data = os.read(self._descriptor, count)
+        data = self._file.read(count) or b""
         self._ended = not data
         if not self._done and data.startswith(codecs.BOM_UTF8):
             data = data[len(codecs.BOM_UTF8) :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Collection
 from types import MappingProxyType
 from typing import Final
 
@@ -13,10 +14,11 @@ from PIL import Image
 
 from fastload.dataset.fields import encode_mask, mask_values
 from fastload.dataset.listing import IMAGE_EXTENSIONS
-from fastload.dataset.reading import read_file
 from fastload.errors import DataError
-from fastload.sources.annotations import file_size, list_files
+from fastload.remote import shown
+from fastload.sources.annotations import list_files
 from fastload.sources.base import Item, Source
+from fastload.sources.places import FILES_AHEAD, Places, within
 
 MASK: Final = "seg.png"
 
@@ -33,8 +35,8 @@ class MaskPairSource(Source):
     lossless formats become PNG. Images without a mask and masks without an image are accounted for as skipped.
 
     Args:
-        path: The folder of images, or one that holds the folders ``images`` and ``masks``.
-        masks: The folder of masks; None where ``path`` holds both.
+        path: The folder of images, or one that holds the folders ``images`` and ``masks``; or its URL.
+        masks: The folder of masks, or its URL; None where ``path`` holds both.
 
     Raises:
         DataError: A folder cannot be listed, or there are no pairs.
@@ -46,15 +48,17 @@ class MaskPairSource(Source):
     fields = MappingProxyType({MASK: "mask"})
 
     def __init__(self, path: str | os.PathLike[str], masks: str | os.PathLike[str] | None = None) -> None:
-        self.path = os.fspath(path) if masks is not None else os.path.join(os.fspath(path), _IMAGES)
-        self._folder = os.fspath(masks) if masks is not None else os.path.join(os.fspath(path), _MASKS)
-        images = list_files(self.path, IMAGE_EXTENSIONS)
-        found = list_files(self._folder, tuple(_LOSSLESS))
+        self._places = Places()
+        self._images = os.fspath(path) if masks is not None else within(os.fspath(path), _IMAGES)
+        self._folder = os.fspath(masks) if masks is not None else within(os.fspath(path), _MASKS)
+        self.path = shown(self._images)
+        images = list_files(self._images, IMAGE_EXTENSIONS, self._places)
+        found = list_files(self._folder, tuple(_LOSSLESS), self._places)
         stems = sorted(images.keys() & found.keys())
         if not stems:
             raise DataError(
-                f"expected masks with the names of the {len(images):,} images in {self._folder}, but none of its "
-                f"{len(found):,} masks has one of them",
+                f"expected masks with the names of the {len(images):,} images in {shown(self._folder)}, but none of "
+                f"its {len(found):,} masks has one of them",
                 path=self.path,
             )
         self._names = [images[stem] for stem in stems]
@@ -65,11 +69,9 @@ class MaskPairSource(Source):
         self.rejected += [
             (f"mask {found[stem]}", "there is no image of its name") for stem in sorted(found.keys() - images.keys())
         ]
-        self._num_bytes = np.fromiter(
-            (file_size(self._image(number)) + file_size(self._mask(number)) for number in range(len(self))),
-            np.int64,
-            len(self),
-        )
+        files = [*map(self._image, range(len(stems))), *map(self._mask, range(len(stems)))]
+        sizes = np.fromiter(self._places.sizes(files), np.int64, len(files))
+        self._num_bytes = sizes[: len(stems)] + sizes[len(stems) :]
 
     def __len__(self) -> int:
         return len(self._names)
@@ -81,22 +83,32 @@ class MaskPairSource(Source):
         return self._names[number]
 
     def read(self, number: int) -> Item:
-        mask = read_file(self._mask(number))
+        following = [
+            file(later)
+            for later in range(number, min(number + FILES_AHEAD // 2, len(self)))
+            for file in (self._mask, self._image)
+        ]
+        mask = self._places.read(self._mask(number), following)
         extension = os.path.splitext(self._masks[number])[1].lower()
         if extension != ".png":
             mask = _as_png(mask, _LOSSLESS[extension])
-        return Item(image=read_file(self._image(number)), extras={MASK: mask})
+        return Item(image=self._places.read(self._image(number)), extras={MASK: mask})
 
     def _image(self, number: int) -> str:
-        return os.path.join(self.path, self._names[number])
+        return within(self._images, self._names[number])
 
     def _mask(self, number: int) -> str:
-        return os.path.join(self._folder, self._masks[number])
+        return within(self._folder, self._masks[number])
 
 
 def is_pair_folder(path: str) -> bool:
     """Whether a folder holds the folders ``images`` and ``masks``."""
     return all(os.path.isdir(os.path.join(path, name)) for name in (_IMAGES, _MASKS))
+
+
+def are_pair_folders(names: Collection[str]) -> bool:
+    """The same of what lies in a folder behind a URL, "/" at the end of names of folders."""
+    return {f"{_IMAGES}/", f"{_MASKS}/"} <= set(names)
 
 
 def _as_png(data: bytes, image_format: str) -> bytes:

@@ -17,20 +17,21 @@ from fastload.sources.image_folder import ImageFolderSource
 from fastload.sources.imagenet import ImageNetValSource, find_validation_labels
 from fastload.sources.json_tables import Progress
 from fastload.sources.locate import expand
-from fastload.sources.mask_pairs import MaskPairSource, is_pair_folder
+from fastload.sources.mask_pairs import MaskPairSource, are_pair_folders, is_pair_folder
 from fastload.sources.merged import MergedSource
 from fastload.sources.parquet import ParquetSource
-from fastload.sources.places import Places, ending
+from fastload.sources.places import Places, basename, ending, within
 from fastload.sources.remote_folder import RemoteFolderSource
 from fastload.sources.stored import DatasetSource
 from fastload.sources.table import DELIMITERS, JSON_LINES, TableSource
 from fastload.sources.tar_shards import TarSource
-from fastload.sources.voc import VocSource, find_voc
+from fastload.sources.voc import VocSource, are_voc_folders, find_voc
 
 _FOLDER: Final = "folder"
 _STORED: Final = "stored"
 _VOC: Final = "voc"
 _REMOTE_FOLDER: Final = "remote folder"
+_PAIRS: Final = "images and masks"
 _COCO: Final = ".json"
 _TABLES: Final = (*DELIMITERS, *JSON_LINES)
 # Files of which neighbours are one source.
@@ -65,8 +66,8 @@ def open_source(
 
     Args:
         paths: A folder, a file or a pattern (``shards-{0000..0099}.tar``, ``*.csv``), or several of these, which
-            become one source in their order; neighbouring tars are one, and neighbouring Parquet files. URLs of tars,
-            Parquet files, lists, data sets and folders of images are taken too.
+            become one source in their order; neighbouring tars are one, and neighbouring Parquet files. URLs of all of
+            these are taken too, of folders where the server lists them.
         image, label: Column, member or field with the image and with the label, where a source has a choice.
         images: The folder of images, for a file of COCO's.
         masks: Whether to make masks as well, of COCO's polygons or Pascal VOC's SegmentationClass.
@@ -101,12 +102,14 @@ def given_paths(paths: Paths) -> list[str]:
 def _kind(path: str) -> tuple[str, list[str]]:
     """What lies at a path, and the files that this means."""
     if is_url(path):
-        return _kind_behind(path), [path]
+        return _kind_behind(path)
     if os.path.isdir(path):
         if os.path.lexists(os.path.join(path, MANIFEST_NAME)):
             return _STORED, [path]
-        if find_voc(path) is not None:
+        if find_voc(path, Places()) is not None:
             return _VOC, [path]
+        if is_pair_folder(path):
+            return _PAIRS, [path]
         for suffix in _SHARDED:
             if _only_holds(path, suffix):
                 return suffix, _refuse_splits(path, expand(path, suffix))
@@ -116,7 +119,7 @@ def _kind(path: str) -> tuple[str, list[str]]:
         return _STORED, [path]
     if suffix in (*_SHARDED, *_TABLES, _COCO):
         return suffix, [path]
-    if find_voc(path) is not None:
+    if find_voc(path, Places()) is not None:
         return _VOC, [path]
     raise DataError(
         "expected a folder of class folders with images, a list of files (.csv, .tsv, .jsonl), tar shards (.tar), "
@@ -126,31 +129,37 @@ def _kind(path: str) -> tuple[str, list[str]]:
     )
 
 
-def _kind_behind(url: str) -> str:
-    """What lies at a URL, as far as its ending tells: a folder is a data set, or has images that can be listed."""
+def _kind_behind(url: str) -> tuple[str, list[str]]:
+    """The same of a URL."""
     suffix = ending(url)
-    if suffix in (*_SHARDED, *_TABLES):
-        return suffix
-    if suffix in (".beton", _COCO):
-        raise DataError(
-            "expected tars, Parquet files, lists of files (.csv, .tsv, .jsonl), a data set or a folder of images "
-            f"behind a URL; fetch a file {suffix} first",
-            path=shown(url),
-        )
+    if suffix == ".beton":
+        return _STORED, [url]
+    if suffix in (*_SHARDED, *_TABLES, _COCO):
+        return suffix, [url]
+    places = Places()
+    if suffix == ".txt" and find_voc(url, places) is not None:
+        return _VOC, [url]
     try:
-        Places().size(join(url, MANIFEST_NAME))
+        places.size(join(url, MANIFEST_NAME))
+        return _STORED, [url]
     except Refused:
-        return _REMOTE_FOLDER
-    return _STORED
+        names = places.top(url)
+    if are_voc_folders(names):
+        return _VOC, [url]
+    for suffix in _SHARDED:
+        files = [name for name in names if name.endswith(suffix)]
+        if files and not any(name.endswith("/") for name in names):
+            return suffix, _refuse_splits(url, [join(url, name) for name in files])
+    return _PAIRS if are_pair_folders(names) else _REMOTE_FOLDER, [url]
 
 
 def _refuse_splits(folder: str, paths: list[str]) -> list[str]:
     """Gives files of one folder back; a folder with those of several splits is not one data set."""
-    found = dict.fromkeys(os.path.basename(path).split("-")[0] for path in paths)
+    found = dict.fromkeys(basename(path).split("-")[0] for path in paths)
     splits = [name for name in found if name.lower() in SPLITS]
     if len(splits) > 1:
-        choices = " or ".join(os.path.join(folder, f"{name}-*{os.path.splitext(paths[0])[1]}") for name in splits)
-        raise DataError(f"expected one split, but found {', '.join(splits)}; choose one: {choices}", path=folder)
+        choices = " or ".join(within(folder, f"{name}-*{ending(paths[0])}") for name in splits)
+        raise DataError(f"expected one split, but found {', '.join(splits)}; choose one: {choices}", path=shown(folder))
     return paths
 
 
@@ -170,18 +179,17 @@ def _open(kind: str, paths: list[str], given: Mapping[str, Any], progress: Progr
         return _SHARDED[kind](paths, **_take(given, path, "image", "label"))
     if kind in _TABLES:
         return TableSource(path, **_take(given, path, "image", "label"))
-    if kind == _REMOTE_FOLDER:
-        _take(given, path)
-        return RemoteFolderSource(path)
     if kind == _COCO:
         return CocoSource(path, progress=progress, **_take(given, path, "images", "masks"))
     if kind == _VOC:
         return VocSource(path, **_take(given, path, "masks"))
     if kind == _STORED:
-        return DatasetSource(path, **_take(given, path, *(("image", "label") if os.path.isfile(path) else ())))
+        return DatasetSource(path, **_take(given, path, *(("image", "label") if ending(path) == ".beton" else ())))
     folder = _take(given, path, "mask_folder").get("mask_folder")
-    if folder is not None or is_pair_folder(path):
+    if folder is not None or kind == _PAIRS:
         return MaskPairSource(path, folder)
+    if kind == _REMOTE_FOLDER:
+        return RemoteFolderSource(path)
     labels = find_validation_labels(path)
     return ImageFolderSource(path) if labels is None else ImageNetValSource(path, labels)
 

@@ -65,6 +65,26 @@ class Places:
             return self._remote.read(path, [each for each in following if is_url(each)])
         return read_file(path)
 
+    def read_whole(self, path: str, *, most: int) -> bytes:
+        """A file of annotations.
+
+        Raises:
+            DataError: It cannot be read, or has more than ``most`` bytes.
+        """
+        with self.reader(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size > most:
+                raise DataError(
+                    f"expected annotations of at most {most >> 20:,} MiB, but the file has {size:,} bytes",
+                    path=shown(path),
+                )
+            file.seek(0)
+            try:
+                with io.BufferedReader(file, 1 << 16) as whole:
+                    return whole.read(size)
+            except OSError as error:
+                raise DataError(f"the file cannot be read: {error.strerror}", path=path) from error
+
     def size(self, url: str) -> int:
         """Bytes of a file behind a URL; DataError if it is not there."""
         return self._remote.file(url).size
@@ -73,12 +93,16 @@ class Places:
         """Names of all files below a folder behind a URL, and their bytes."""
         return self._remote.list(url)
 
+    def top(self, url: str) -> list[str]:
+        """Names of the files and folders in a folder behind a URL, those of folders with a "/" at their end."""
+        return sorted(self._remote.list(url, deep=False))
+
     def matching(self, pattern: str) -> list[str]:
         """URLs that a pattern means: ``*``, ``?`` and ``[...]`` after the last ``/``."""
         folder, _, names = pattern.rpartition("/")
         if _MAGIC.search(folder):
             raise DataError("expected * and ? in the names of files only, not of folders", path=shown(pattern))
-        found = sorted(name for name in self.below(folder) if "/" not in name and fnmatch.fnmatchcase(name, names))
+        found = [name for name in self.top(folder) if not name.endswith("/") and fnmatch.fnmatchcase(name, names)]
         return [join(folder, name) for name in found]
 
 
@@ -104,10 +128,20 @@ def beside(path: str, name: str) -> str:
     """What a name in a list at ``path`` means: a URL, an absolute path, or a file beside the list."""
     if is_url(name):
         return name
+    return join(folder_of(path), name) if is_url(path) else os.path.join(os.path.dirname(path), name)
+
+
+def folder_of(path: str) -> str:
+    """The folder that a file lies in."""
     if is_url(path):
         base = without_query(path)
-        return join(base.rpartition("/")[0] + path[len(base) :], name)
-    return os.path.join(os.path.dirname(path), name)
+        return base.rpartition("/")[0] + path[len(base) :]
+    return os.path.dirname(os.path.abspath(path))
+
+
+def within(folder: str, name: str) -> str:
+    """The path or the URL of a file in a folder; ``name`` may have several parts, "/" between them."""
+    return join(folder, name) if is_url(folder) else os.path.join(folder, name)
 
 
 def basename(path: str) -> str:

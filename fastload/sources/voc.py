@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastload.dataset.listing import IMAGE_EXTENSIONS
-from fastload.dataset.reading import read_file
 from fastload.errors import DataError
-from fastload.sources.annotations import file_size, is_inside, is_number, list_files, read_annotations
+from fastload.remote import is_url, shown
+from fastload.remote.fetch import Unreachable
+from fastload.sources.annotations import is_inside, is_number, list_files
 from fastload.sources.base import Item, Source
+from fastload.sources.places import FILES_AHEAD, Places, basename, ending, folder_of, within
 
 MASK: Final = "seg.png"
 
@@ -40,7 +42,8 @@ class VocSource(Source):
     that the lists of one folder agree; of VOC2012 they are its twenty in its own order.
 
     Args:
-        path: The folder, or a list such as ``VOC2012/ImageSets/Main/train.txt``.
+        path: The folder, or a list such as ``VOC2012/ImageSets/Main/train.txt``; or the URL of either, where the
+            server lists folders.
         masks: Whether to keep the files of ``SegmentationClass``, where an image has one, as members .seg.png; of
             VOC 0 is background, n the class number n - 1, and 255 the void.
 
@@ -52,39 +55,56 @@ class VocSource(Source):
 
     def __init__(self, path: str | os.PathLike[str], *, masks: bool = False) -> None:
         place = os.fspath(path)
-        root = find_voc(place)
+        self._places = Places()
+        root = find_voc(place, self._places)
         if root is None:
-            raise DataError(f"expected a folder with {_XML} and {_IMAGES}, or a list in its {_LISTS}", path=place)
-        self.path = root
-        xml = list_files(os.path.join(root, _XML), (".xml",))
-        self._images = list_files(os.path.join(root, _IMAGES), IMAGE_EXTENSIONS)
-        self._masks = list_files(os.path.join(root, _MASKS), (".png",)) if masks else {}
+            raise DataError(
+                f"expected a folder with {_XML} and {_IMAGES}, or a list in its {_LISTS}", path=shown(place)
+            )
+        self._root = root
+        self.path = shown(root)
+        xml = list_files(within(root, _XML), (".xml",), self._places)
+        self._images = list_files(within(root, _IMAGES), IMAGE_EXTENSIONS, self._places)
+        self._masks = list_files(within(root, _MASKS), (".png",), self._places) if masks else {}
         if masks and not self._masks:
-            raise DataError(f"expected masks in {_MASKS}, but it holds no PNG; convert without masks", path=root)
-        parsed = {stem: self._parse(name) for stem, name in xml.items()}
+            raise DataError(f"expected masks in {_MASKS}, but it holds no PNG; convert without masks", path=self.path)
+        parsed = self._parse_all(xml)
         names = {name for found in parsed.values() if isinstance(found, _Annotation) for name in found.names}
         self.classes = tuple(sorted(names))
-        if os.path.isdir(place):
+        if place == root:
             self._stems: Sequence[str] = sorted(xml)
             unknown = "there is no XML file of its name"
             self.rejected = [
                 (f"{_IMAGES}/{self._images[stem]}", unknown) for stem in sorted(self._images.keys() - xml.keys())
             ]
         else:
-            self._stems = _read_list(place)
+            self._stems = _read_list(place, self._places)
         label_of = {name: label for label, name in enumerate(self.classes)}
         self._annotations = [_finished(parsed.get(stem), label_of) for stem in self._stems]
-        self._num_bytes = np.fromiter((self._size(number) for number in range(len(self))), np.int64, len(self))
+        self._num_bytes = self._sizes()
         self.extras = ("json", MASK) if masks else ("json",)
         self.fields = {"json": "json", "boxes": "boxes", "labels": "labels", "difficult": "flags", "truncated": "flags"}
         self.fields |= {MASK: "mask"} if masks else {}
 
-    def _parse(self, name: str) -> _Annotation | str:
+    def _parse_all(self, xml: dict[str, str]) -> dict[str, _Annotation | str]:
+        """What each XML file says, or why it says nothing; by the name of its image."""
+        files = [within(self._root, f"{_XML}/{name}") for name in xml.values()]
+        return {stem: self._parse(files, number) for number, stem in enumerate(xml)}
+
+    def _parse(self, files: list[str], number: int) -> _Annotation | str:
+        file = files[number]
         try:
-            data = read_annotations(os.path.join(self.path, _XML, name), most=_LARGEST_XML)
+            if is_url(file):
+                data = self._places.read(file, files[number + 1 : number + FILES_AHEAD])
+            else:
+                data = self._places.read_whole(file, most=_LARGEST_XML)
+            if len(data) > _LARGEST_XML:
+                raise DataError(f"it has {len(data):,} bytes")
             return _Annotation(parse_xml(data))
+        except Unreachable:
+            raise
         except DataError as error:
-            return f"{_XML}/{name}: {error.reason}"
+            return f"{_XML}/{basename(file)}: {error.reason}"
 
     def __len__(self) -> int:
         return len(self._stems)
@@ -104,14 +124,26 @@ class VocSource(Source):
         if isinstance(annotation, str):
             raise DataError(annotation)
         extras = {"json": annotation}
-        if stem in self._masks:
-            extras[MASK] = read_file(os.path.join(self.path, _MASKS, self._masks[stem]))
-        return Item(image=read_file(os.path.join(self.path, self.name(number))), extras=extras, size=size)
+        ahead = range(number, min(number + FILES_AHEAD // 2, len(self)))
+        image, mask = self._image(number), self._mask(number)
+        following = [file for later in ahead for file in (self._image(later), self._mask(later)) if file is not None]
+        if mask is not None:
+            extras[MASK] = self._places.read(mask, following)
+        return Item(image=self._places.read(image, following), extras=extras, size=size)
 
-    def _size(self, number: int) -> int:
+    def _image(self, number: int) -> str:
+        return within(self._root, self.name(number))
+
+    def _mask(self, number: int) -> str | None:
         stem = self._stems[number]
-        size = file_size(os.path.join(self.path, self.name(number))) + len(self._annotations[number][0])
-        return size + (file_size(os.path.join(self.path, _MASKS, self._masks[stem])) if stem in self._masks else 0)
+        return within(self._root, f"{_MASKS}/{self._masks[stem]}") if stem in self._masks else None
+
+    def _sizes(self) -> NDArray[np.int64]:
+        sizes = np.fromiter((len(annotation) for annotation, _ in self._annotations), np.int64, len(self))
+        sizes += np.fromiter(self._places.sizes([self._image(number) for number in range(len(self))]), np.int64)
+        masks = {number: mask for number in range(len(self)) if (mask := self._mask(number)) is not None}
+        sizes[list(masks)] += np.fromiter(self._places.sizes(list(masks.values())), np.int64)
+        return sizes
 
     def digest(self) -> str:
         digest = hashlib.sha256(super().digest().encode())
@@ -121,8 +153,13 @@ class VocSource(Source):
         return digest.hexdigest()
 
 
-def find_voc(path: str) -> str | None:
+def find_voc(path: str, places: Places) -> str | None:
     """The folder with Annotations and JPEGImages that ``path`` is, or in whose ImageSets it is a list; or None."""
+    if is_url(path):
+        lists = folder_of(folder_of(path))
+        if ending(path) == ".txt":
+            return folder_of(lists) if basename(lists) == _LISTS else None
+        return path if are_voc_folders(places.top(path)) else None
     root = path
     if not os.path.isdir(path):
         lists = os.path.dirname(os.path.dirname(os.path.abspath(path)))
@@ -130,6 +167,11 @@ def find_voc(path: str) -> str | None:
         if os.path.basename(lists) != _LISTS or not path.endswith(".txt"):
             return None
     return root if all(os.path.isdir(os.path.join(root, name)) for name in (_XML, _IMAGES)) else None
+
+
+def are_voc_folders(names: Collection[str]) -> bool:
+    """Whether a folder in which these lie is one of VOC's; a "/" stands at the end of names of folders."""
+    return {f"{_XML}/", f"{_IMAGES}/"} <= set(names)
 
 
 def parse_xml(data: bytes) -> ElementTree.Element:
@@ -234,10 +276,10 @@ def _flag(element: ElementTree.Element, name: str) -> int:
     return int(text)
 
 
-def _read_list(path: str) -> list[str]:
+def _read_list(path: str, places: Places) -> list[str]:
     """The names in a list of VOC's, in its order; a class's own lists (cat_train.txt) have -1, 0 or 1 behind each."""
     try:
-        lines = read_annotations(path, most=1 << 30).decode().splitlines()
+        lines = places.read_whole(path, most=1 << 30).decode().splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"expected one name in each line, but byte {error.start:,} is no UTF-8", path=path) from error
     stems: dict[str, None] = {}
