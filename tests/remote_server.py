@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(header, value)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(data) + 1, data[:cut]))  # and no more of the chunk
+            self.wfile.write(b"%x\r\n%s" % (len(data) + 1, data[:cut]))  # and no more of the chunk
             self.close_connection = True
             return
         if deed == "long":

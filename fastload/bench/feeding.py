@@ -14,7 +14,14 @@ from fastload.batch import Batch
 from fastload.bench import storage
 from fastload.bench.system import device_bytes, memory_bytes, queued_seconds
 from fastload.bench.task import Round, Task
-from fastload.dataset import BetonDataset, Dataset, ImageFolderDataset, RemoteShardedDataset, open_dataset
+from fastload.dataset import (
+    BetonDataset,
+    Dataset,
+    ImageFolderDataset,
+    RemoteBetonDataset,
+    RemoteShardedDataset,
+    open_dataset,
+)
 from fastload.loader import Loader
 from fastload.processors import available_processors
 from fastload.transforms import from_config
@@ -22,7 +29,11 @@ from fastload.transforms import from_config
 # Batches after which the pipeline is full and the clock starts; the Loader works on two ahead.
 _FILLING: Final = 3
 
-_FORMS: Final[dict[type[Dataset], str]] = {ImageFolderDataset: "folder", BetonDataset: "beton"}
+_FORMS: Final[dict[type[Dataset], str]] = {
+    ImageFolderDataset: "folder",
+    BetonDataset: "beton",
+    RemoteBetonDataset: "beton",
+}
 
 
 class LoaderContestant:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.dataset import Dataset, RemoteShardedDataset
+from fastload.dataset import Dataset, RemoteBetonDataset, RemoteShardedDataset
 from fastload.errors import DataError
 
 # Images that are looked at, or read, to say something about all of them.
@@ -30,7 +30,7 @@ def sample_ids(dataset: Dataset, count: int = _SAMPLE, seed: int = 0) -> NDArray
 
 def share_in_memory(dataset: Dataset, ids: NDArray[np.int64]) -> float | None:
     """Share of the pages of these images that the page cache holds, 0 to 1; None where the system does not say."""
-    if isinstance(dataset, RemoteShardedDataset):
+    if isinstance(dataset, (RemoteBetonDataset, RemoteShardedDataset)):
         return None
     files, offsets, sizes = dataset.extents(ids)
     held = total = 0

@@ -7,12 +7,14 @@ from fastload.dataset.beton import BetonDataset
 from fastload.dataset.image_folder import ImageFolderDataset
 from fastload.dataset.opening import open_dataset
 from fastload.dataset.remote import RemoteShardedDataset
+from fastload.dataset.remote_beton import RemoteBetonDataset
 from fastload.dataset.sharded import ShardedDataset, Verify
 
 __all__ = [
     "BetonDataset",
     "Dataset",
     "ImageFolderDataset",
+    "RemoteBetonDataset",
     "RemoteShardedDataset",
     "Sample",
     "ShardedDataset",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.beton_layout import JPEG_MODE, RAW_MODE, Contents, Kind, describe, read_contents
-from fastload.dataset.beton_notes import read_notes
+from fastload.dataset.beton_notes import Notes, read_notes
 from fastload.dataset.beton_seek import BetonSeek
 from fastload.dataset.reading import LARGEST_FILE, open_regular, read_range
 from fastload.dataset.reads import ReadPlan, Reads, pack_paths
@@ -64,7 +64,13 @@ class BetonDataset(Dataset):
         self._chosen = (image, label, verify)
         self._verify = verify
         self._descriptor, size = open_regular(self.path)
-        contents = self._contents = read_contents(self._descriptor, size, self.path)
+        contents = read_contents(functools.partial(read_range, self._descriptor), size, self.path)
+        self._set_up(contents, read_notes(self.path, size))
+
+    def _set_up(self, contents: Contents, notes: Notes | None) -> None:
+        """Takes over what the file's tables and the notes beside it say."""
+        image, label, _ = self._chosen
+        self._contents = contents
         self._columns = {field.name: (field, contents.rows[str(i)]) for i, field in enumerate(contents.fields)}
         images = [field.name for field in contents.fields if field.kind == "image"]
         if not images:
@@ -73,7 +79,6 @@ class BetonDataset(Dataset):
         self._label = self._choose("int", label, "label")
         self._images = {name: Images(contents, self._columns[name][1]) for name in images}
         self._places = self._images[self._image]
-        notes = read_notes(self.path, size)
         self.classes = notes.classes if notes is not None else ()
         self.schema = {name: describe(field) for name, (field, _) in self._columns.items()}
         if self._label is not None:

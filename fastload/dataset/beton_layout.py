@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.dataset.reading import read_range
 from fastload.errors import DataError
 
 VERSION: Final = 2
@@ -26,6 +25,8 @@ SPAN: Final = np.dtype([("pointer", "<u8"), ("size", "<u8")])
 JPEG_MODE: Final = 0
 RAW_MODE: Final = 1
 
+# Fills a buffer with the bytes from an offset on; returns how many there were.
+Read = Callable[[memoryview, int], int]
 Kind = Literal["float", "int", "image", "bytes", "ndarray", "json"]
 FLOAT, INT, RGB, BYTES, NDARRAY, JSON, TENSOR = range(7)
 _KINDS: Final[dict[int, tuple[Kind, np.dtype[Any]]]] = {
@@ -100,15 +101,15 @@ def row_type(types: Sequence[int]) -> np.dtype[np.void]:
     return np.dtype([(str(number), _KINDS[code][1]) for number, code in enumerate(types)], align=True)
 
 
-def read_contents(descriptor: int, size: int, path: str) -> Contents:
-    """Reads the tables of an open file of ``size`` bytes.
+def read_contents(read: Read, size: int, path: str) -> Contents:
+    """Reads the tables of a file of ``size`` bytes by ``read``; ``path`` is for messages.
 
     Nothing is allocated for a number of the file before that many bytes are known to be there.
 
     Raises:
         DataError: The file is of another format, was not finished, was cut short, or has fields that cannot be read.
     """
-    header = _records(descriptor, HEADER, 1, 0, size, path)[0]
+    header = _records(read, HEADER, 1, 0, size, path)[0]
     if int(header["version"]) != VERSION:
         raise DataError(
             f"expected FFCV's file format in version {VERSION}, but the file begins with {int(header['version'])}; "
@@ -123,7 +124,7 @@ def read_contents(descriptor: int, size: int, path: str) -> Contents:
     page_size = int(header["page_size"])
     if page_size == 0 or page_size & (page_size - 1):
         raise DataError(f"expected pages of a power of two, but they have {page_size:,} bytes; restore it", path=path)
-    descriptors = _records(descriptor, DESCRIPTOR, count, HEADER.itemsize, size, path)
+    descriptors = _records(read, DESCRIPTOR, count, HEADER.itemsize, size, path)
     fields = tuple(_field(each, path) for each in descriptors)
     names = [field.name for field in fields]
     if len(set(names)) != count:
@@ -131,7 +132,7 @@ def read_contents(descriptor: int, size: int, path: str) -> Contents:
     if table == 0:
         raise DataError("the file has no allocation table: writing it was interrupted; write it again", path=path)
     begin = HEADER.itemsize + descriptors.nbytes
-    rows = _records(descriptor, row_type(descriptors["type"].tolist()), num_samples, begin, size, path)
+    rows = _records(read, row_type(descriptors["type"].tolist()), num_samples, begin, size, path)
     data = (begin + rows.nbytes, table)
     if not data[0] <= table <= size or (size - table) % ALLOCATION.itemsize:
         raise DataError(
@@ -139,7 +140,7 @@ def read_contents(descriptor: int, size: int, path: str) -> Contents:
             f"header places it at {table:,}; the file was cut short or edited: restore it",
             path=path,
         )
-    allocations = _records(descriptor, ALLOCATION, (size - table) // ALLOCATION.itemsize, table, size, path)
+    allocations = _records(read, ALLOCATION, (size - table) // ALLOCATION.itemsize, table, size, path)
     sizes = np.minimum(allocations["size"], np.uint64(table))  # so that no subtraction wraps round
     inside = (allocations["pointer"] >= data[0]) & (allocations["pointer"] <= np.uint64(table) - sizes)
     kept = allocations[inside & (allocations["size"] <= table) & (allocations["sample"] < num_samples)]
@@ -154,7 +155,7 @@ def read_contents(descriptor: int, size: int, path: str) -> Contents:
     )
 
 
-def _records(descriptor: int, dtype: np.dtype[Any], count: int, begin: int, size: int, path: str) -> NDArray[np.void]:
+def _records(read: Read, dtype: np.dtype[Any], count: int, begin: int, size: int, path: str) -> NDArray[np.void]:
     """``count`` records from byte ``begin`` on, once the file is known to be long enough."""
     end = begin + count * dtype.itemsize
     if end > size:
@@ -164,7 +165,7 @@ def _records(descriptor: int, dtype: np.dtype[Any], count: int, begin: int, size
             path=path,
         )
     records = np.empty(count, dtype)
-    if count and read_range(descriptor, memoryview(records.view(np.uint8).data), begin) != records.nbytes:
+    if count and read(memoryview(records.view(np.uint8).data), begin) != records.nbytes:
         raise DataError("the file became shorter while it was read; somebody writes to it", path=path)
     return records
 

@@ -12,7 +12,7 @@ from fastload.dataset.manifest import Count, Counts
 
 logger = logging.getLogger("fastload")
 
-_MOST_BYTES: Final = 256 << 20
+MOST_NOTES_BYTES: Final = 256 << 20
 
 
 class Notes(BaseModel):
@@ -56,15 +56,20 @@ def read_notes(path: str, size: int) -> Notes | None:
     """
     try:
         with open(notes_path(path), "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+            data = file.read(MOST_NOTES_BYTES + 1)
     except OSError:
         return None
+    return parse_notes(data, size, notes_path(path))
+
+
+def parse_notes(data: bytes, size: int, path: str) -> Notes | None:
+    """The same from the bytes of the file; ``path`` is for messages."""
     try:
         notes = Notes.model_validate_json(data)
     except ValidationError:
-        logger.warning("%s is damaged or was not written by fastload: classes have no names", notes_path(path))
+        logger.warning("%s is damaged or was not written by fastload: classes have no names", path)
         return None
     if notes.size != size:
-        logger.warning("%s belongs to another file: classes have no names", notes_path(path))
+        logger.warning("%s belongs to another file: classes have no names", path)
         return None
     return notes

@@ -9,9 +9,10 @@ from fastload.dataset.beton import BetonDataset
 from fastload.dataset.image_folder import ImageFolderDataset
 from fastload.dataset.manifest import LEDGER_NAME, MANIFEST_NAME
 from fastload.dataset.remote import RemoteShardedDataset, check_cache
+from fastload.dataset.remote_beton import RemoteBetonDataset
 from fastload.dataset.sharded import ShardedDataset, Verify
 from fastload.errors import ConfigError, DataError
-from fastload.remote import is_url, local_path
+from fastload.remote import is_url, local_path, without_query
 
 # Where convert works until it is done; it lies in the destination.
 WORK_NAME = ".fastload-convert"
@@ -27,8 +28,8 @@ def open_dataset(
     """Opens a converted data set (a folder with dataset.json), a folder of images or a .beton file of FFCV's.
 
     Args:
-        path: The folder or the file; of a converted data set also a URL: http(s), or s3://, gs://, hf:// and whatever
-            else fsspec has a driver for (see RemoteShardedDataset).
+        path: The folder or the file; of a converted data set or a .beton file also a URL: http(s), or s3://, gs://,
+            hf:// and whatever else fsspec has a driver for (see RemoteShardedDataset and RemoteBetonDataset).
         verify: When a converted data set compares bytes with their crc32: the "first" time that they are read,
             "always" or "never"; behind a URL it is always. Folders of images have no checksums; of .beton files JPEGs
             have, in x.beton.seek.
@@ -43,7 +44,9 @@ def open_dataset(
     """
     check_cache(cache_dir, cache_bytes)
     if is_url(path):
-        return RemoteShardedDataset(os.fspath(path), verify=verify, cache_dir=cache_dir, cache_bytes=cache_bytes)
+        url = os.fspath(path)
+        remote = RemoteBetonDataset if without_query(url).lower().endswith(".beton") else RemoteShardedDataset
+        return remote(url, verify=verify, cache_dir=cache_dir, cache_bytes=cache_bytes)
     folder = local_path(path)
     if verify not in ("first", "always", "never"):
         raise ConfigError(f"verify must be 'first', 'always' or 'never', not {verify!r}")

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, get_args
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from fastload.dataset.base import Expectation
 from fastload.dataset.index import ExtraColumns, IndexTable
 from fastload.dataset.manifest import MANIFEST_NAME, MOST_BYTES, Manifest, parse_manifest
-from fastload.dataset.reading import read_range
-from fastload.dataset.reads import ReadPlan, Reads, pack_paths
+from fastload.dataset.reads import ReadPlan
 from fastload.dataset.remote_seek import RemoteSeekFiles
 from fastload.dataset.sharded import ShardedDataset, Verify, index_of
+from fastload.dataset.supplied import plan_supplied, read_supplied
 from fastload.dataset.supply import Extents, Supply
 from fastload.errors import ConfigError, DataError
 from fastload.jit import user_cache_directory
@@ -96,7 +95,7 @@ class RemoteShardedDataset(ShardedDataset):
         try:
             manifest = self._fetch_manifest(fetcher)
             key = manifest.fingerprint[:32]
-            folder = self._open_side_files(cache_dir, key, cache_bytes)
+            folder, self._temporary = side_folder(cache_dir, key, cache_bytes)
             index = self._fetch_index(fetcher, errands, manifest, folder)
         finally:
             fetcher.close()
@@ -131,20 +130,6 @@ class RemoteShardedDataset(ShardedDataset):
                 seen, failure = data, error
         raise failure
 
-    def _open_side_files(
-        self, cache_dir: str | os.PathLike[str] | None, key: str, cache_bytes: int | None
-    ) -> CacheFolder:
-        if cache_dir is not None:
-            return CacheFolder(cache_dir, key, limit=cache_bytes)
-        try:
-            return CacheFolder(user_cache_directory() / "remote", key, limit=_SIDE_BYTES)
-        except ConfigError:  # a home that is read-only
-            return self._temporary_folder()
-
-    def _temporary_folder(self) -> CacheFolder:
-        self._temporary = tempfile.mkdtemp(prefix="fastload-")
-        return CacheFolder(self._temporary, "tables", limit=None)
-
     def _fetch_index(self, fetcher: Fetcher, errands: Errands, manifest: Manifest, folder: CacheFolder) -> IndexTable:
         entry = manifest.index
         name = f"index-{entry.crc32:08x}-{entry.size}.arrow"
@@ -164,7 +149,7 @@ class RemoteShardedDataset(ShardedDataset):
             write = functools.partial(download, fetcher, errands, url, entry.size)
             path = folder.store(name, entry.size, write)
             if path is None and self._temporary is None:
-                folder = self._temporary_folder()
+                folder, self._temporary = temporary_folder()
                 path = folder.store(name, entry.size, write)
         raise DataError(
             f"there is no room for its index of {entry.size:,} bytes: make room in {folder.root}, or choose another "
@@ -199,43 +184,23 @@ class RemoteShardedDataset(ShardedDataset):
         """
         rows = np.ascontiguousarray(self._checked(ids), np.int64)
         shards, offsets, sizes = self.extents(rows)
-        count = len(rows)
-        path, packed = pack_paths([None] * count)
-        reads = Reads(
-            descriptor=np.full(count, -1, np.int64),
-            path=path,
-            paths=packed,
-            offset=offsets,
-            size=sizes,
-            crc32=self._index.crc32[rows].astype(np.int64),
-            check=np.ones(count, np.uint8),
-            seek=np.zeros((count, 4), np.int64),
-            raw=np.zeros((count, 2), np.int64),
-        )
+        crc32 = self._index.crc32[rows].astype(np.int64)
 
-        def ready(first: int, end: int) -> object:
-            own = slice(first, end)
-            taken = self._supply.take(rows[own])
-            reads.descriptor[own], reads.offset[own], reads.check[own] = taken.descriptor, taken.offset, taken.check
-            reads.seek[own], maps = self._seek.locate(shards[own], rows[own])
-            return taken.held, maps
+        def locate(own: slice) -> tuple[NDArray[np.int64], object]:
+            return self._seek.locate(shards[own], rows[own])
 
-        return ReadPlan(reads, None, ready)
+        return plan_supplied(self._supply, rows, offsets, sizes, crc32, np.zeros((len(rows), 2), np.int64), locate)
 
     def read_into(self, sample_id: int, buffer: NDArray[np.uint8]) -> int:
         row = self._row(sample_id)
         view = self._room(row, buffer)
-        ids = np.array([row])
-        self.extents(ids)
-        while True:
-            taken = self._supply.take(ids)
-            if row in taken.failures:
-                error = taken.failures[row]
-                raise DataError(error.reason, path=self.location(row), key=self.key(row)) from error
-            done = read_range(int(taken.descriptor[0]), view, int(taken.offset[0]))
-            if not taken.check[0] or (done == len(view) and zlib.crc32(view) == int(self._index.crc32[row])):
-                return len(view)
-            self._supply.distrust(row)  # the cache's file is damaged
+        self.extents(np.array([row]))
+        try:
+            return read_supplied(self._supply, row, view, int(self._index.crc32[row]))
+        except Unreachable:
+            raise
+        except DataError as error:
+            raise DataError(error.reason, path=self.location(row), key=self.key(row)) from error
 
     def _read_member(self, row: int, columns: ExtraColumns, view: memoryview) -> None:
         shard, offset = int(self.extents(np.array([row]))[0][0]), int(columns.offset[row])
@@ -266,6 +231,24 @@ class RemoteShardedDataset(ShardedDataset):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_reopen, (self._url, self._options))
+
+
+def side_folder(
+    cache_dir: str | os.PathLike[str] | None, key: str, cache_bytes: int | None
+) -> tuple[CacheFolder, str | None]:
+    """Where tables and seek indexes of a data set are kept; and its path, where it ends with the data set."""
+    if cache_dir is not None:
+        return CacheFolder(cache_dir, key, limit=cache_bytes), None
+    try:
+        return CacheFolder(user_cache_directory() / "remote", key, limit=_SIDE_BYTES), None
+    except ConfigError:  # a home that is read-only
+        return temporary_folder()
+
+
+def temporary_folder() -> tuple[CacheFolder, str]:
+    """A folder of no other process, and its path."""
+    path = tempfile.mkdtemp(prefix="fastload-")
+    return CacheFolder(path, "tables", limit=None), path
 
 
 def _reopen(url: str, options: dict[str, object]) -> RemoteShardedDataset:

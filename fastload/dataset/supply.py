@@ -37,14 +37,18 @@ _LARGEST_BLOCK: Final = 32 << 20
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Extents:
-    """Where the image of each sample lies, (N,) each, as the index says; and the shards, (S,) each."""
+    """Where the image of each sample lies, (N,) each, as the index says; and the shards, (S,) each.
+
+    ``checked`` says which samples have a checksum; None: all of them.
+    """
 
     shard: NDArray[np.int32]
     offset: NDArray[np.int64]
-    size: NDArray[np.uint32]
+    size: NDArray[np.unsignedinteger[Any] | np.signedinteger[Any]]
     crc32: NDArray[np.uint32]
     urls: Sequence[str]
     shard_bytes: NDArray[np.int64]
+    checked: NDArray[np.bool_] | None = None
 
     def readable(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether samples lie where the index says at all, and can be images; shape as ids."""
@@ -329,7 +333,7 @@ class Supply:
             offset, size = int(where.offset[sample]), int(where.size[sample])
             image = data[offset - wanted.start : offset - wanted.start + size]
             crc32 = int(where.crc32[sample])
-            if zlib.crc32(image) != crc32:
+            if (where.checked is None or where.checked[sample]) and zlib.crc32(image) != crc32:
                 try:
                     self.fetcher.read_checked(url, offset, image, crc32, **options)
                 except Unreachable:
@@ -345,6 +349,11 @@ class Supply:
             self._recent.pop(sample, None)
         if self._packs is not None:
             self._packs.forget(sample)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is fetched any more."""
+        return self._closed
 
     def end(self) -> None:
         """Ends what is waited for, at once; threads may still be about."""

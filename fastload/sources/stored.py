@@ -13,11 +13,13 @@ from fastload.dataset.base import Dataset
 from fastload.dataset.beton import BetonDataset
 from fastload.dataset.fields import MEMBER_TYPES
 from fastload.dataset.remote import RemoteShardedDataset
+from fastload.dataset.remote_beton import RemoteBetonDataset
 from fastload.dataset.sharded import ShardedDataset
 from fastload.errors import DataError
 from fastload.remote import is_url
 from fastload.sources.base import Item, Source
 from fastload.sources.columns import member_endings
+from fastload.sources.places import ending
 
 _MOST_CLASSES = 1_000_000
 _PIECE = 2048
@@ -30,7 +32,7 @@ class DatasetSource(Source):
     stores raw arrives as pixels (a PPM file) and is encoded anew in shards.
 
     Args:
-        path: A folder with dataset.json or its URL, or a .beton file.
+        path: A folder with dataset.json, a .beton file, or the URL of either.
         image, label: Fields of a .beton file (see BetonDataset); ``label="none"`` takes no labels.
 
     Raises:
@@ -41,20 +43,19 @@ class DatasetSource(Source):
     def __init__(self, path: str | os.PathLike[str], *, image: str | None = None, label: str | None = None) -> None:
         self.path = os.fspath(path)
         self._dataset: Dataset
-        if is_url(self.path):
-            self.kind = "data set"
-            self._dataset = RemoteShardedDataset(self.path, verify="always")
-            self._expectation = self._dataset.expect(_in_order(len(self._dataset)))
-            self.path = self._dataset.path
-            extras = list(self._dataset.manifest.extras)
-        elif os.path.isdir(self.path):
-            self.kind = "data set"
-            self._dataset = ShardedDataset(self.path, verify="always")
-            extras = list(self._dataset.manifest.extras)
-        else:
+        remote, field = is_url(self.path), None if label == "none" else label
+        if ending(self.path) == ".beton":
             self.kind = "beton"
-            self._dataset = BetonDataset(self.path, image=image, label=None if label == "none" else label)
-            extras = list(self._dataset.extra_names)
+            kind = RemoteBetonDataset if remote else BetonDataset
+            beton = kind(self.path, image=image, label=field)
+            extras, self._dataset = list(beton.extra_names), beton
+        else:
+            self.kind = "data set"
+            opened = RemoteShardedDataset if remote else ShardedDataset
+            shards = opened(self.path, verify="always")
+            extras, self._dataset = list(shards.manifest.extras), shards
+        self.path = self._dataset.path
+        self._expectation = self._dataset.expect(_in_order(len(self._dataset)))
         ids = np.arange(len(self._dataset))
         labels = np.full(len(ids), -1, np.int64) if label == "none" else self._dataset.labels(ids)
         if labels.size and not -1 <= labels.min() <= labels.max() < _MOST_CLASSES:

@@ -11,6 +11,7 @@ from fastload.dataset.beton import BetonDataset
 from fastload.dataset.manifest import MANIFEST_NAME
 from fastload.dataset.opening import open_dataset
 from fastload.dataset.remote import RemoteShardedDataset
+from fastload.dataset.remote_beton import RemoteBetonDataset
 from fastload.errors import ConfigError, DataError
 from fastload.jpeg.decoder import warm_up_indexer
 from fastload.processors import available_processors
@@ -126,7 +127,9 @@ def _verify_plain(dataset: Dataset, workers: int, progress: Progress | None) -> 
     expectation = dataset.expect(check.order())
     findings, decoded = _run(check, workers, stop, len(dataset), progress)
     expectation.close()
-    storage = {BetonDataset: "beton", RemoteShardedDataset: "shards"}.get(type(dataset), "folder")
+    storage = {BetonDataset: "beton", RemoteBetonDataset: "beton", RemoteShardedDataset: "shards"}.get(
+        type(dataset), "folder"
+    )
     everything = [finding for found in findings for finding in found]
     return clock.report(dataset.path, storage, len(dataset), decoded, _accounts(check.units, findings), everything)
 
