@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.augment.program import Program
+from fastload.augment.program import Program, Rows, spans
 
 DType = Literal["uint8", "float16", "bfloat16", "float32"]
 MemoryFormat = Literal["channels_last", "contiguous"]
@@ -120,8 +120,8 @@ class Warp:
     bilinear: NDArray[np.bool_]
     part: NDArray[np.bool_] | None = None
 
-    def rows(self, rows: slice) -> Warp:
-        """The maps of some of the samples; views, not copies."""
+    def rows(self, rows: Rows) -> Warp:
+        """The maps of some of the samples; of a slice views, not copies."""
         return Warp(
             matrix=self.matrix[rows],
             size=self.size[rows],
@@ -144,11 +144,10 @@ class Marks:
     start: NDArray[np.int64]
     flags: NDArray[np.bool_]
 
-    def rows(self, rows: slice) -> Marks:
-        """Those of some of the samples (a slice without a step)."""
-        first, last, _ = rows.indices(len(self.start) - 1)
-        begin, end = int(self.start[first]), int(self.start[last])
-        return Marks(start=self.start[first : last + 1] - begin, flags=self.flags[begin:end])
+    def rows(self, rows: Rows) -> Marks:
+        """Those of some of the samples."""
+        start, places = spans(self.start, rows)
+        return Marks(start=start, flags=self.flags[places])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,8 +198,8 @@ class Draws:
         """Whether one separable resampling is all there is to do."""
         return self.pad is None and self.warp is None and self.before is None and self.after is None
 
-    def rows(self, rows: slice) -> Draws:
-        """The draws of some of the samples (a slice without a step); views, not copies, of all but a few words."""
+    def rows(self, rows: Rows) -> Draws:
+        """The draws of some of the samples; of a slice views, not copies, of all but a few words."""
         parts = {name: None if part is None else part.rows(rows) for name, part in self._parts().items()}
         return Draws(
             ids=self.ids[rows],

@@ -75,6 +75,21 @@ POINTWISE: Final = frozenset(
 _PLACED: Final = (Code.ERASE, Code.ERASE_NOISE, Code.ERASE_STORED, Code.FRAME)
 
 
+# Some of the samples: a slice without a step, or int64 (k,), their numbers.
+Rows = slice | NDArray[np.int64]
+
+
+def spans(start: NDArray[np.int64], rows: Rows) -> tuple[NDArray[np.int64], Rows]:
+    """Of things that lie sample after sample, ``start[i]`` to ``start[i + 1]``: those of some, and their ``start``."""
+    if isinstance(rows, slice):
+        first, last, _ = rows.indices(len(start) - 1)
+        begin, end = int(start[first]), int(start[last])
+        return start[first : last + 1] - begin, slice(begin, end)
+    lengths = np.diff(start)[rows]
+    ends = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    return ends, np.arange(ends[-1]) + np.repeat(start[:-1][rows] - ends[:-1], lengths)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Program:
     """The operations of n samples: those of sample i are ``start[i]`` to ``start[i + 1]``, in order.
@@ -89,13 +104,10 @@ class Program:
     code: NDArray[np.int64]
     values: NDArray[np.float64]
 
-    def rows(self, rows: slice) -> Program:
-        """The operations of some of the samples (a slice without a step); views but for ``start``."""
-        first, last, _ = rows.indices(len(self.start) - 1)
-        begin, end = int(self.start[first]), int(self.start[last])
-        return Program(
-            start=self.start[first : last + 1] - begin, code=self.code[begin:end], values=self.values[begin:end]
-        )
+    def rows(self, rows: Rows) -> Program:
+        """The operations of some of the samples; of a slice views but for ``start``."""
+        start, places = spans(self.start, rows)
+        return Program(start=start, code=self.code[places], values=self.values[places])
 
 
 class ProgramBuilder:

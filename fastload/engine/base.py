@@ -85,7 +85,7 @@ class OpenSlot:
     """A slot without memory, for an engine that leaves its images where it made them (on a device).
 
     Attributes:
-        images: None before; then rows x height x width x 3, for ``torch.from_dlpack``. bfloat16 comes as float32:
+        images: None before; then rows x ``Output.shape``, for ``torch.from_dlpack``. bfloat16 may come as float32:
             not every engine has it.
     """
 

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from fastload.augment.parameters import Draws
-from fastload.augment.program import VALUES, Code, Program
 from fastload.engine.base import OpenSlot, Request
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.dali import DaliEngine, probe
@@ -189,20 +187,6 @@ def test_a_missing_dali_is_named_with_the_command_that_brings_it(monkeypatch, cu
     monkeypatch.setattr(torch.version, "cuda", cuda)
     with pytest.raises(MissingExtraError, match=f"pip install {wanted}$"):
         DaliEngine(MemoryDataset([jpeg(PHOTO)]), make_output())
-
-
-def test_what_is_drawn_reaches_dali_or_is_refused(make_engine):
-    reach = {"ids", "box", "grid", "window", "flip", "flip_vertical", "pad"}
-    no_pixels = {"nudge", "removed"}  # of keypoints and boxes
-    refused = {"warp", "before", "after"}
-    assert set(Draws.__dataclass_fields__) == reach | no_pixels | refused | {"functions"}  # which `after` calls
-    output = make_output(PHOTO.shape[:2])
-    engine = make_engine(MemoryDataset([jpeg(PHOTO)]), output)
-    program = Program(start=np.array([0, 1]), code=np.array([Code.INVERT]), values=np.zeros((1, VALUES)))
-    for name, value in (("before", program), ("after", program)):
-        request = Request(rows=np.arange(1), draws=dataclasses.replace(whole([0], output), **{name: value}))
-        with pytest.raises(ConfigError, match="cpu"):
-            engine.submit(lambda request=request: request, make_slot(1, output)).result()
 
 
 def test_regions_are_probed_once_in_a_process_of_their_own(tmp_path, monkeypatch):

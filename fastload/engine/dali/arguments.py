@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,12 +48,6 @@ class Arguments:
     def __getitem__(self, rows: NDArray[np.int64]) -> Arguments:
         """The arguments of some of the samples."""
         return Arguments(**{field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)})
-
-    def moved(self, places: Sequence[tuple[int, int]]) -> Arguments:
-        """The same for files that hold a part of each image, which begins at (top, left) = ``places[i]``."""
-        shift = np.zeros_like(self.cut)
-        shift[:, :2] = np.array(places, np.int32).reshape(-1, 2)
-        return dataclasses.replace(self, cut=self.cut - shift)
 
 
 def make_arguments(draws: Draws) -> Arguments:

@@ -1,7 +1,11 @@
-"""Images from DALI's memory to where the loader wants them: rows of a slot, or its own tensor as it is."""
+"""Images from DALI's memory to where the loader wants them: worked on, into rows of a slot, or as they are."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,47 +14,110 @@ from numpy.typing import NDArray
 from torch.utils.dlpack import from_dlpack
 
 from fastload.augment.parameters import Output
+from fastload.batch import as_tensor
 from fastload.engine.base import OpenSlot
+from fastload.engine.batched import finish
 from fastload.engine.dali.arguments import Arguments
+from fastload.engine.dali.flight import Flight, View
 
 
-def deliver(
-    images: Any,
-    arguments: Arguments,
-    rows: NDArray[np.int64],
-    num_rows: int,
-    slot: NDArray[Any] | OpenSlot,
-    output: Output,
-) -> None:
-    """Puts image i into row ``rows[i]``.
+class Deliverer:
+    """Delivers the images of an engine. For one thread.
 
     Args:
-        images: n x height x width x 3, DALI's tensor.
-        arguments: What they were made with.
-        rows: int64 (n,).
-        num_rows: Rows of the request, failed ones included; they are what an OpenSlot has.
-        slot: Where to.
         output: The form of the images.
+        device: Where they are: a stream of its own then does what is left to do, and the host waits for nothing.
     """
-    if not isinstance(slot, OpenSlot):
-        made = _painted(from_dlpack(images), arguments, output)
-        if output.dtype == "bfloat16":
-            slot[rows] = made.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
-        else:
-            slot[rows] = made.numpy()
-        return
-    whole = slot.images is None and len(rows) == num_rows and np.array_equal(rows, np.arange(num_rows))
-    if whole and not arguments.painted.any():
-        slot.images = images  # the user's thread takes it over: his stream, not this thread's, has to wait for it
-        return
-    made = _painted(from_dlpack(images), arguments, output)
-    if slot.images is None:
-        slot.images = made.new_zeros((num_rows, *made.shape[1:]))
-    elif not isinstance(slot.images, torch.Tensor):
-        slot.images = from_dlpack(slot.images)
-    slot.images[torch.from_numpy(rows).to(made.device)] = made
-    if made.is_cuda:  # substitutes are rare: the host may wait for them
-        torch.cuda.synchronize(made.device)
+
+    def __init__(self, output: Output, device: torch.device | None) -> None:
+        self._output = output
+        self._stream = None if device is None else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # Images in DALI's memory that the stream may still be reading.
+        self._held: deque[tuple[torch.cuda.Event, list[torch.Tensor]]] = deque()
+
+    def deliver(self, images: Sequence[Any], flight: Flight, *, levels: bool) -> None:
+        """Puts image i of each view into row ``flight.rows[i]`` of the slot.
+
+        Args:
+            images: DALI's tensor of each view, n x height x width x 3 (or 3 x height x width).
+            flight: What they were made for.
+            levels: Whether they are windows of levels, with all operations still to do.
+        """
+        slot = flight.job.slot
+        if not isinstance(slot, OpenSlot):
+            memory = as_tensor(slot, self._output.dtype)
+            self._enter(memory, flight.rows, self._finished([from_dlpack(one) for one in images], flight, levels))
+            return
+        whole = np.array_equal(flight.rows, np.arange(flight.num_rows)) and slot.images is None
+        alone = whole and len(images) == 1
+        if alone and not levels and not flight.views[0].arguments.painted.any():
+            slot.images = images[0]  # the user's thread takes it over: his stream, not this thread's, waits for it
+            return
+        with contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            theirs = [from_dlpack(one) for one in images]
+            made = self._finished(theirs, flight, levels)
+            memory = made[0]
+            if not alone:
+                shape = (flight.num_rows, *self._output.shape)
+                memory = memory.new_zeros(shape) if slot.images is None else from_dlpack(slot.images)
+                self._enter(memory, flight.rows, made)
+            slot.images = memory if self._stream is None else _Ready(memory)
+            self._hold(theirs)
+
+    def _finished(self, images: list[torch.Tensor], flight: Flight, levels: bool) -> list[torch.Tensor]:
+        """The finished images of each view; DALI's own where there was nothing left to do."""
+        return [
+            _finished(one, view, output, levels)
+            for one, view, output in zip(images, flight.views, self._output.views, strict=True)
+        ]
+
+    def _enter(self, memory: torch.Tensor, rows: NDArray[np.int64], made: Sequence[torch.Tensor]) -> None:
+        """Copies the images of each view into their rows of a slot, rounded to its type."""
+        count, flat, begin = len(memory), memory.view(-1), 0
+        run = bool(np.all(np.diff(rows) == 1))
+        for images, output in zip(made, self._output.views, strict=True):
+            size = count * math.prod(output.image_shape)
+            block = flat[begin : begin + size].view(count, *output.image_shape)
+            begin += size
+            if run:
+                block[int(rows[0]) : int(rows[0]) + len(rows)].copy_(images)
+            else:
+                block.index_copy_(0, torch.from_numpy(rows).to(block.device), images.to(block.dtype))
+
+    def _hold(self, images: list[torch.Tensor]) -> None:
+        """Keeps DALI from using their memory again before the stream has read it."""
+        if self._stream is None:
+            return
+        while self._held and self._held[0][0].query():  # type: ignore[no-untyped-call]
+            self._held.popleft()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(self._stream)
+        self._held.append((event, images))
+
+
+class _Ready:
+    """A tensor for ``torch.from_dlpack``, that the current stream is about to make: the taker's waits for it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._event.record()
+
+    def __dlpack_device__(self) -> Any:
+        return self._tensor.__dlpack_device__()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        stream = torch.cuda.current_stream(self._tensor.device)
+        stream.wait_event(self._event)
+        self._tensor.record_stream(stream)
+        return self._tensor.__dlpack__(**options)
+
+
+def _finished(images: torch.Tensor, view: View, output: Output, levels: bool) -> torch.Tensor:
+    if not levels:
+        return _painted(images, view.arguments, output)
+    windows = _painted(images, view.arguments, output.as_levels().altered(memory_format="channels_last"))
+    return finish(windows, view.draws, output)
 
 
 def _painted(images: torch.Tensor, arguments: Arguments, output: Output) -> torch.Tensor:
@@ -58,14 +125,16 @@ def _painted(images: torch.Tensor, arguments: Arguments, output: Output) -> torc
     chosen = np.flatnonzero(arguments.painted)
     if not chosen.size:
         return images
+    contiguous = output.memory_format == "contiguous"
+    height, width = images.shape[2:] if contiguous else images.shape[1:3]
     rows = torch.from_numpy(chosen).to(images.device)
     levels = torch.from_numpy(arguments.pad[chosen]).float()
     colours = (levels * torch.tensor(output.scale) + torch.tensor(output.bias)).to(images)[:, None, None]
     top, left, bottom, right = torch.from_numpy(arguments.seen[chosen]).to(images.device).T[:, :, None]
-    y, x = (torch.arange(side, device=images.device) for side in (output.height, output.width))
+    y, x = (torch.arange(side, device=images.device) for side in (height, width))
     inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None]
     inside = inside[..., None]
-    if output.memory_format == "contiguous":
+    if contiguous:
         inside, colours = inside.movedim(-1, 1), colours.movedim(-1, 1)
     images[rows] = torch.where(inside, images[rows], colours)
     return images

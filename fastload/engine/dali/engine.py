@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Engine, OpenSlot, Pending, Request
-from fastload.engine.dali.feeder import Feeder, Job
+from fastload.engine.dali.feeder import Feeder
+from fastload.engine.dali.flight import Job
 from fastload.engine.dali.graph import check_interpolation, import_dali
 from fastload.engine.requests import check_output, check_slot
 from fastload.engine.serving import PendingJob
@@ -24,19 +25,27 @@ from fastload.stats import Stats
 class DaliEngine(Engine):
     """Reads in threads of this process; NVIDIA DALI decodes, resamples, mirrors, scales and stores.
 
-    Order, boxes and flips are fastload's, so that equal seeds give equal crops on every engine. Pixels of decoded
+    Order and all that is drawn are fastload's, so that equal seeds give equal crops on every engine. Pixels of decoded
     images are libjpeg-turbo's where DALI decodes on the CPU. Resampled ones are within 1 grey level of Pillow's, but
     for the outermost rows and columns of crops that are made smaller: where the filter reaches beyond the crop DALI
     repeats its last pixel and Pillow leaves the tap out (up to 20 grey levels were seen, 0.2 on average of an image).
 
+    What is done after the resampling, maps and operations on pixels, engine/batched does with torch where the images
+    are, a batch at a time, as close to the CPU engine as it says. What is done before it is done in the threads that
+    read: such an image is decoded whole on the CPU, worked on there, and given to DALI as bare pixels. Of several views
+    of an image each is then a file of its own; else all are cut out of one that is decoded once.
+
     Args:
         dataset: Where the samples are. It stays the caller's to close, after the engine.
-        output: The form of every image; bicubic without antialias, area and planar output are not to be had.
+        output: The form of every image; bicubic without antialias, box and area are not to be had.
         num_workers: Threads that read, and threads of DALI, each at least 1; None for one per processor.
         device: The CUDA device that decodes and holds the images (slots are OpenSlots then); None: all on the CPU.
-        stats: Takes the spans "plan", "read" and "decode" (waiting for DALI: all that it does), the counters
+        stats: Takes the spans "plan", "read", "before" (part of "read"), "decode" (waiting for DALI: all that it does)
+            and "augment" (maps, operations and store behind it, or on a device their begin), the counters
             "decoder.dali" and "bytes.read", "bytes.spared" (of files with restart tiles, as `fastload convert --tiles`
             writes them, DALI is given what the crop needs) and "dali.rebuilt" (pipelines that a damaged file ended).
+        operates: Whether requests will ask for maps or operations on pixels: all of them then go the same way from the
+            beginning, and equal draws give equal bits whatever is drawn for the others.
 
     Raises:
         MissingExtraError: DALI is not installed.
@@ -55,6 +64,7 @@ class DaliEngine(Engine):
         num_workers: int | None = None,
         device: torch.device | None = None,
         stats: Stats | None = None,
+        operates: bool = False,
     ) -> None:
         check_output(output)
         if num_workers is None:
@@ -65,7 +75,8 @@ class DaliEngine(Engine):
         check_interpolation(output)
         self._output = output
         self._device = device
-        self._feeder = Feeder(dataset, output, num_workers, device, stats if stats is not None else Stats())
+        stats = stats if stats is not None else Stats()
+        self._feeder = Feeder(dataset, output, num_workers, device, stats, operates=operates)
         # The thread knows the feeder, never the engine: so an abandoned engine is collected, and lets it go.
         self._finalizer = weakref.finalize(self, self._feeder.abandon)
         self._finalizer.atexit = False

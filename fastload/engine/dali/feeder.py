@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -17,57 +16,29 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.base import Failure, OpenSlot, Request
-from fastload.engine.dali.arguments import Arguments, make_arguments
-from fastload.engine.dali.delivery import deliver
-from fastload.engine.dali.graph import DEPTH, BatchRefused, Graph
+from fastload.engine.dali.delivery import Deliverer
+from fastload.engine.dali.flight import Flight, Job, make_flight, regions_of, views_of
+from fastload.engine.dali.graph import DEPTH, BatchRefused, Form, Graph
 from fastload.engine.dali.probe import regions_are_exact
-from fastload.engine.dali.samples import Encoded, as_ppm, decode_pixels, read_sample
+from fastload.engine.dali.samples import Encoded, as_pixels, edit_sample, read_sample
 from fastload.engine.requests import check_request
 from fastload.engine.serving import Server
-from fastload.errors import ConfigError, DataError, FastloadError
+from fastload.errors import DataError, FastloadError
 from fastload.stats import Stats
-
-
-@dataclass(eq=False)
-class Job:
-    """One request on its way.
-
-    Attributes:
-        plan: The caller's planning function.
-        slot: Where the images go.
-        begun: Whether the thread has taken it up.
-        stopped: No more work is to begin: cancelled, closed, or failed. Looked at between two samples.
-        error: What ``result()`` raises.
-        failures: Samples that cannot be delivered.
-        finished: Nothing more will happen to it.
-    """
-
-    plan: Callable[[], Request]
-    slot: NDArray[Any] | OpenSlot
-    begun: bool = False
-    stopped: bool = False
-    error: BaseException | None = None
-    failures: list[Failure] = field(default_factory=list)
-    finished: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(eq=False)
-class _Flight:
-    """A job whose samples are in the pipeline: ``ids[i]`` goes to row ``rows[i]``."""
-
-    job: Job
-    ids: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    encoded: list[NDArray[np.uint8]]
-    arguments: Arguments
-    num_rows: int
 
 
 class Feeder(Server[Job]):
     """Serves jobs in order; at most DEPTH of them are in the pipeline."""
 
     def __init__(
-        self, dataset: Dataset, output: Output, num_threads: int, device: torch.device | None, stats: Stats
+        self,
+        dataset: Dataset,
+        output: Output,
+        num_threads: int,
+        device: torch.device | None,
+        stats: Stats,
+        *,
+        operates: bool,
     ) -> None:
         super().__init__()
         self._dataset = dataset
@@ -77,7 +48,8 @@ class Feeder(Server[Job]):
         self._stats = stats
         self._checked = np.full(len(dataset), dataset.proven, np.bool_)
         self._graph: Graph | None = None
-        self._graph_rows = 0
+        self._form = Form(rows=0, levels=operates)
+        self._deliverer = Deliverer(output, device)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="fastload-dali-read")
         self._threads = [threading.Thread(target=self._serve, name="fastload-dali", daemon=False)]
         self._threads[0].start()
@@ -89,7 +61,7 @@ class Feeder(Server[Job]):
             job.finished.set()
 
     def _serve(self) -> None:
-        flights: deque[_Flight] = deque()
+        flights: deque[Flight] = deque()
         try:
             while True:
                 job = self._next(wait=not flights) if len(flights) < DEPTH else None
@@ -104,7 +76,7 @@ class Feeder(Server[Job]):
             self._graph = None
             self._pool.shutdown()
 
-    def _finish_oldest(self, flights: deque[_Flight]) -> None:
+    def _finish_oldest(self, flights: deque[Flight]) -> None:
         flight = flights.popleft()
         self._guard(flight.job, lambda: self._finish(flight, flights))
         flight.job.finished.set()
@@ -131,65 +103,66 @@ class Feeder(Server[Job]):
                 self._changed.wait(timeout=1.0)
         return None
 
-    def _begin(self, job: Job, flights: deque[_Flight]) -> None:
+    def _begin(self, job: Job, flights: deque[Flight]) -> None:
         """Plans a job, reads its samples and feeds them."""
         begin = perf_counter()
-        request = job.plan()
-        draws, rows = request.draws, request.rows
-        check_request(request, None if isinstance(job.slot, OpenSlot) else len(job.slot), self._output, self._dataset)
-        if draws.warp is not None or draws.before is not None or draws.after is not None:
-            raise ConfigError('the DALI engine does not carry out rotations or operations on pixels: use engine="cpu"')
-        self._stats.add("plan", perf_counter() - begin, len(rows))
-        begin = perf_counter()
-        arguments = make_arguments(draws)
-        encoded = self._read(job, request, arguments)
-        self._stats.add("read", perf_counter() - begin, len(rows))
-        good = np.array([i for i, data in enumerate(encoded) if data is not None], np.int64)
-        if job.stopped or not len(good):
+        request, slot = job.plan(), job.slot
+        num_rows = None if isinstance(slot, OpenSlot) else len(slot)
+        check_request(request, num_rows, self._output, self._dataset)
+        self._stats.add("plan", perf_counter() - begin, len(request.rows))
+        draws, views = request.draws, len(self._output.views)
+        form = self._form.joined(
+            Form(
+                rows=len(request.rows) if num_rows is None else num_rows,
+                levels=draws.warp is not None or draws.after is not None,
+                separate=draws.before is not None and views > 1,
+            )
+        )
+        flight = self._read(job, request, separate=form.separate)
+        if job.stopped or not len(flight.rows):
             job.finished.set()
             return
-        flight = _Flight(
-            job=job,
-            ids=draws.ids[good],
-            rows=rows[good],
-            encoded=[one.data for one in encoded if one is not None],
-            arguments=arguments[good].moved([(one.top, one.left) for one in encoded if one is not None]),
-            num_rows=len(rows),
-        )
-        num_rows = len(rows) if isinstance(job.slot, OpenSlot) else len(job.slot)
-        while flights and num_rows > self._graph_rows:  # a larger pipeline is built, and the smaller one emptied before
+        while flights and form != self._form:  # another pipeline is built, and this one emptied before
             self._finish_oldest(flights)
         try:
-            self._running(num_rows).start(flight.encoded, flight.arguments)
+            self._running(form).start(flight.sources, flight.arguments)
         except BatchRefused:
             self._rescue([*flights, flight])
             flights.clear()
         else:
             flights.append(flight)
 
-    def _read(self, job: Job, request: Request, arguments: Arguments) -> list[Encoded | None]:
-        """Files for DALI; None for each sample that fails."""
-        draws = request.draws
-        sizes = self._dataset.num_bytes(draws.ids).tolist()
+    def _read(self, job: Job, request: Request, *, separate: bool) -> Flight:
+        """A request with files for DALI, without the samples that fail."""
+        begin = perf_counter()
+        draws, ids, count = request.draws, request.ids, len(self._output.views)
+        views = views_of(draws, self._output)
+        regions = regions_of(views, separate=separate)
+        sizes = self._dataset.num_bytes(ids).tolist()
 
-        def read(item: int) -> Encoded | None:
+        def read(item: int) -> list[Encoded] | None:
             if job.stopped:
                 return None
-            sample_id = int(draws.ids[item])
+            sample_id, mine = int(ids[item]), slice(item * count, (item + 1) * count)
+            sample = (self._dataset, sample_id, sizes[item], draws.box[mine], [region[item] for region in regions])
             try:
-                return read_sample(
-                    self._dataset, sample_id, sizes[item], draws.box[item], arguments.cut[item], self._checked
-                )
+                if draws.before is not None and draws.before.start[mine.start] < draws.before.start[mine.stop]:
+                    return edit_sample(*sample, draws.before.rows(mine), draws.functions, self._stats)
+                return read_sample(*sample, self._checked)
             except (DataError, OSError) as error:
                 job.failures.append(self._failure(sample_id, int(request.rows[item]), error))
                 return None
 
-        encoded = list(self._pool.map(read, range(len(sizes))))
-        self._stats.count("bytes.read", sum(one.num_bytes for one in encoded if one is not None))
-        spared = sum(max(one.num_bytes - one.data.size, 0) for one in encoded if one is not None)
+        found = list(self._pool.map(read, range(len(ids))))
+        good = np.array([item for item, files in enumerate(found) if files is not None], np.int64)
+        files = [one for one in found if one is not None]
+        self._stats.count("bytes.read", sum(sizes[item] for item in good.tolist()))
+        spared = sum(max(sizes[item] - one[0].data.size, 0) for item, one in zip(good.tolist(), files, strict=True))
         if spared:
             self._stats.count("bytes.spared", spared)
-        return encoded
+        flight = make_flight(job, request, views, regions, good, files)
+        self._stats.add("read", perf_counter() - begin, len(ids))
+        return flight
 
     def _failure(self, sample_id: int, row: int, error: DataError | OSError) -> Failure:
         reason = error.reason if isinstance(error, DataError) else f"the image cannot be read ({error})"
@@ -201,22 +174,21 @@ class Feeder(Server[Job]):
             reason=reason,
         )
 
-    def _running(self, count: int) -> Graph:
-        """The pipeline for batches of up to ``count`` rows; built anew if there is none, or too small a one."""
-        if self._graph is None or self._graph_rows < count:
-            self._graph = None
+    def _running(self, form: Form) -> Graph:
+        """The pipeline of a form; built anew if there is none, or another one."""
+        if self._graph is None or self._form != form:
+            self._graph, self._form = None, form
             device_id = None if self._device is None else self._device.index or 0
             self._graph = Graph(
                 self._output,
-                rows=count,
+                form,
                 num_threads=self._num_threads,
                 device_id=device_id,
                 exact_regions=regions_are_exact(device_id),
             )
-            self._graph_rows = count
         return self._graph
 
-    def _finish(self, flight: _Flight, flights: deque[_Flight]) -> None:
+    def _finish(self, flight: Flight, flights: deque[Flight]) -> None:
         """Waits for a flight and puts its images where they belong."""
         assert self._graph is not None
         begin = perf_counter()
@@ -229,24 +201,28 @@ class Feeder(Server[Job]):
             self._stats.add("decode", perf_counter() - begin, len(flight.rows))
             self._deliver(flight, images)
 
-    def _deliver(self, flight: _Flight, images: Any) -> None:
+    def _deliver(self, flight: Flight, images: list[Any]) -> None:
         self._stats.count("decoder.dali", len(flight.rows))
-        if not flight.job.stopped:
-            deliver(images, flight.arguments, flight.rows, flight.num_rows, flight.job.slot, self._output)
+        if flight.job.stopped:
+            return
+        begin = perf_counter()
+        self._deliverer.deliver(images, flight, levels=self._form.levels)
+        if self._form.levels:
+            self._stats.add("augment", perf_counter() - begin, len(flight.rows))
 
-    def _rescue(self, flights: list[_Flight]) -> None:
+    def _rescue(self, flights: list[Flight]) -> None:
         """Finishes what was in a pipeline that DALI gave up, one flight after the other, in new ones."""
         self._graph = None
         for flight in flights:
             self._guard(flight.job, lambda flight=flight: self._finish_alone(flight))  # type: ignore[misc]
             flight.job.finished.set()
 
-    def _finish_alone(self, flight: _Flight) -> None:
+    def _finish_alone(self, flight: Flight) -> None:
         for attempt in range(2):
             begin = perf_counter()
             try:
-                graph = self._running(len(flight.rows))
-                graph.start(flight.encoded, flight.arguments)
+                graph = self._running(self._form)
+                graph.start(flight.sources, flight.arguments)
                 images = graph.collect()
             except BatchRefused as error:
                 self._graph = None
@@ -261,22 +237,17 @@ class Feeder(Server[Job]):
                 self._deliver(flight, images)
                 return
 
-    def _without_decoding(self, flight: _Flight) -> _Flight:
+    def _without_decoding(self, flight: Flight) -> Flight:
         """The same flight with every image decoded here; those that cannot be are failures."""
-        good, encoded = [], []
-        for item, data in enumerate(flight.encoded):
+        good: list[int] = []
+        encoded: list[list[NDArray[np.uint8]]] = [[] for _ in flight.sources]
+        for item in range(len(flight.rows)):
             try:
-                encoded.append(data if data[:2].tobytes() == b"P6" else as_ppm(decode_pixels(data)))
+                files = [as_pixels(source.encoded[item]) for source in flight.sources]
             except DataError as error:  # noqa: PERF203 (this is the rare way)
                 flight.job.failures.append(self._failure(int(flight.ids[item]), int(flight.rows[item]), error))
             else:
                 good.append(item)
-        items = np.array(good, np.int64)
-        return _Flight(
-            job=flight.job,
-            ids=flight.ids[items],
-            rows=flight.rows[items],
-            encoded=encoded,
-            arguments=flight.arguments[items],
-            num_rows=flight.num_rows,
-        )
+                for one, file in zip(encoded, files, strict=True):
+                    one.append(file)
+        return flight.with_files(np.array(good, np.int64), encoded)

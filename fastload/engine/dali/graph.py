@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fastload.augment.parameters import Output
 from fastload.engine.dali.arguments import Arguments
+from fastload.engine.dali.flight import Source
 from fastload.errors import ConfigError, FastloadError, MissingExtraError
 
 # Batches in the pipeline at once: one that is computed while the next one is read and fed.
@@ -30,7 +30,7 @@ _FILTERS: Final = {
     ("bicubic", True): "INTERP_CUBIC",
 }
 
-_ARRAYS: Final = ("cut", "roi", "size", "canvas", "place", "mirror")
+_ARRAYS: Final = ("cut", "mirror", "roi", "size", "canvas", "place")
 _NOTHING: Final = np.frombuffer(b"P6\n8 8\n255\n" + bytes(192), np.uint8)
 
 
@@ -51,12 +51,32 @@ def import_dali() -> Any:
     return nvidia.dali
 
 
+class Form(NamedTuple):
+    """What a pipeline can do.
+
+    Attributes:
+        rows: Images of a batch, at most.
+        levels: Whether it puts out grey levels for operations behind it, in place of what the loader wants.
+        separate: Whether each view is decoded from a file of its own, because sources are worked on first.
+    """
+
+    rows: int
+    levels: bool = False
+    separate: bool = False
+
+    def joined(self, other: Form) -> Form:
+        """One that can do what either can."""
+        return Form(max(self.rows, other.rows), self.levels or other.levels, self.separate or other.separate)
+
+
 class Graph:
-    """decode -> cut -> resample -> place, mirror, scale, store; up to DEPTH batches at once. For one thread.
+    """decode -> (for each view) cut -> resample -> place, mirror, scale, store; up to DEPTH batches at once.
+
+    For one thread.
 
     Args:
         output: The form of every image.
-        rows: Images of a batch, at most.
+        form: What is asked of it.
         num_threads: DALI's threads on the CPU.
         device_id: Number of the CUDA device, or None for the CPU alone.
         exact_regions: Whether regions may be decoded by themselves (see probe.py).
@@ -68,118 +88,156 @@ class Graph:
     """
 
     def __init__(
-        self, output: Output, *, rows: int, num_threads: int, device_id: int | None, exact_regions: bool
+        self, output: Output, form: Form, *, num_threads: int, device_id: int | None, exact_regions: bool
     ) -> None:
         self._device = "cpu" if device_id is None else "mixed"
+        if form.levels:
+            output = output.as_levels().altered(memory_format="channels_last")
+        views = len(output.views)
+        # One file for all views: of what is decoded each then takes its own part.
+        self._shared = views > 1 and not form.separate
+        self._num_sources = views if form.separate else 1
         dali = import_dali()
         try:
             self._pipeline = dali.Pipeline(
-                batch_size=rows,
+                batch_size=form.rows,
                 num_threads=num_threads,
                 device_id=device_id,
                 prefetch_queue_depth=DEPTH,
                 exec_dynamic=True,  # outputs stay the user's, and operators reuse one pool of memory
             )
             with self._pipeline:
-                self._pipeline.set_outputs(self._define(dali, output, exact_regions))
+                self._pipeline.set_outputs(*self._define(dali, output, exact_regions))
             self._pipeline.build()
             self._prime(output)
         except RuntimeError as error:
             raise FastloadError(f"DALI cannot be started: {_own_words(error)}") from error
 
-    def _define(self, dali: Any, output: Output, exact_regions: bool) -> Any:
+    def _define(self, dali: Any, output: Output, exact_regions: bool) -> list[Any]:
         fn, types = dali.fn, dali.types
-        flat = {"ndim": 1, "no_copy": True}
-        encoded = fn.external_source(name="encoded", dtype=types.UINT8, **flat)
-        cut = fn.external_source(name="cut", dtype=types.INT32, **flat)
-        roi = fn.external_source(name="roi", dtype=types.FLOAT, **flat)
-        size = fn.external_source(name="size", dtype=types.FLOAT, **flat)
-        canvas = fn.external_source(name="canvas", dtype=types.FLOAT, **flat)
-        place = fn.external_source(name="place", dtype=types.FLOAT, **flat)
-        mirror = fn.external_source(name="mirror", dtype=types.INT32, ndim=0, no_copy=True)
-        images = decode_region(dali, encoded, cut, self._device, exact_regions=exact_regions)
-        images = fn.resize(images, size=size, roi_start=roi[0:2], roi_end=roi[2:4], **_filter(types, output))
-        kinds = {
-            "uint8": types.UINT8,
-            "float16": types.FLOAT16,
-            "bfloat16": types.FLOAT,  # DALI stores none: the engine rounds
-            "float32": types.FLOAT,
-        }
-        return fn.crop_mirror_normalize(
-            images,
-            crop=canvas,
-            crop_pos_y=place[0],
-            crop_pos_x=place[1],
-            mirror=mirror,
-            out_of_bounds_policy="pad",
-            fill_values=list(output.bias),
-            mean=[-bias / scale for bias, scale in zip(output.bias, output.scale, strict=True)],
-            std=[1.0 / scale for scale in output.scale],
-            dtype=kinds[output.dtype],
-            output_layout="HWC" if output.memory_format == "channels_last" else "CHW",
-        )
+
+        def rows_of(name: str, dtype: Any, ndim: int = 1) -> Any:
+            return fn.external_source(name=name, dtype=dtype, ndim=ndim, no_copy=True)
+
+        decoded = [
+            decode_region(
+                dali,
+                rows_of(f"encoded{number}", types.UINT8),
+                rows_of(f"region{number}", types.INT32),
+                self._device,
+                exact_regions=exact_regions,
+            )
+            for number in range(self._num_sources)
+        ]
+        made = []
+        for number, view in enumerate(output.views):
+            images = decoded[number % self._num_sources]
+            if self._shared:
+                cut = rows_of(f"cut{number}", types.INT32)
+                images = fn.slice(images, start=cut[0:2], shape=cut[2:4], axes=(0, 1))
+            roi, size, canvas, place = (rows_of(f"{name}{number}", types.FLOAT) for name in _ARRAYS[2:])
+            images = fn.resize(images, size=size, roi_start=roi[0:2], roi_end=roi[2:4], **_filter(types, view))
+            mirror = rows_of(f"mirror{number}", types.INT32, 0)
+            made.append(_store(dali, images, view, canvas, place, mirror))
+        return made
 
     def _prime(self, output: Output) -> None:
         """Runs DEPTH batches of one black image: DALI's first call takes so many at once, and reserves its memory."""
-        arguments = Arguments(
-            cut=np.array([[0, 0, 8, 8]], np.int32),
-            roi=np.array([[0, 0, 8, 8]], np.float32),
-            size=np.array([[output.height, output.width]], np.float32),
-            canvas=np.array([[output.height, output.width]], np.float32),
-            place=np.zeros((1, 2), np.float32),
-            mirror=np.zeros(1, np.int32),
-            seen=np.array([[0, 0, output.height, output.width]], np.int32),
-            pad=np.zeros((1, 3)),
-            painted=np.zeros(1, np.bool_),
-        )
+        whole = np.array([[0, 0, 8, 8]], np.int32)
+        views = [
+            Arguments(
+                cut=whole,
+                roi=whole.astype(np.float32),
+                size=np.array([[view.height, view.width]], np.float32),
+                canvas=np.array([[view.height, view.width]], np.float32),
+                place=np.zeros((1, 2), np.float32),
+                mirror=np.zeros(1, np.int32),
+                seen=np.array([[0, 0, view.height, view.width]], np.int32),
+                pad=np.zeros((1, 3)),
+                painted=np.zeros(1, np.bool_),
+            )
+            for view in output.views
+        ]
         for _ in range(DEPTH):
-            self._feed([_NOTHING], arguments)
+            self._feed([Source([_NOTHING], whole)] * self._num_sources, views)
         self._pipeline.schedule_run()
         for _ in range(DEPTH):
             self.collect()
 
-    def _feed(self, encoded: Sequence[NDArray[np.uint8]], arguments: Arguments) -> None:
-        self._pipeline.feed_input("encoded", list(encoded))
-        for name in _ARRAYS:
-            self._pipeline.feed_input(name, np.ascontiguousarray(getattr(arguments, name)))
+    def _feed(self, sources: Sequence[Source], views: Sequence[Arguments]) -> None:
+        feed = self._pipeline.feed_input
+        for number, source in enumerate(sources):
+            feed(f"encoded{number}", source.encoded)
+            feed(f"region{number}", np.ascontiguousarray(source.regions))
+        for number, arguments in enumerate(views):
+            for name in _ARRAYS if self._shared else _ARRAYS[1:]:
+                feed(f"{name}{number}", np.ascontiguousarray(getattr(arguments, name)))
 
-    def start(self, encoded: Sequence[NDArray[np.uint8]], arguments: Arguments) -> None:
+    def start(self, sources: Sequence[Source], views: Sequence[Arguments]) -> None:
         """Begins a batch; all arrays must stay as they are until it is collected.
+
+        Args:
+            sources: What is decoded, for each view or once for all.
+            views: What is made of it in each view; the cuts in what is decoded.
 
         Raises:
             BatchRefused: DALI reports a fault, of this batch or of one before it.
         """
         try:
-            self._feed(encoded, arguments)
+            self._feed(sources, views)
             self._pipeline.schedule_run()
         except RuntimeError as error:
             raise BatchRefused(_own_words(error)) from error
 
-    def collect(self) -> Any:
-        """Images of the oldest batch that was begun, n x ``output.shape``: DALI's tensor, for ``torch.from_dlpack``.
+    def collect(self) -> list[Any]:
+        """Images of the oldest batch that was begun, n of each view: DALI's tensors, for ``torch.from_dlpack``.
 
         Raises:
             BatchRefused: DALI could not decode an image, or reports another fault.
         """
         try:
-            (images,) = self._pipeline.share_outputs()
+            outputs = self._pipeline.share_outputs()
             self._pipeline.release_outputs()
-            return images.as_tensor()
+            return [images.as_tensor() for images in outputs]
         except (RuntimeError, IndexError) as error:
             raise BatchRefused(_own_words(error)) from error
 
 
-def decode_region(dali: Any, encoded: Any, cut: Any, device: str, *, exact_regions: bool) -> Any:
-    """The pixels ``cut`` (top, left, height, width) of each encoded image, as an operator of the graph.
+def _store(dali: Any, images: Any, view: Output, canvas: Any, place: Any, mirror: Any) -> Any:
+    """What was resampled, in its place on the canvas, mirrored, scaled, in its type and memory format."""
+    types = dali.types
+    kinds = {
+        "uint8": types.UINT8,
+        "float16": types.FLOAT16,
+        "bfloat16": types.FLOAT,  # DALI stores none: the engine rounds
+        "float32": types.FLOAT,
+    }
+    return dali.fn.crop_mirror_normalize(
+        images,
+        crop=canvas,
+        crop_pos_y=place[0],
+        crop_pos_x=place[1],
+        mirror=mirror,
+        out_of_bounds_policy="pad",
+        fill_values=list(view.bias),
+        mean=[-bias / scale for bias, scale in zip(view.bias, view.scale, strict=True)],
+        std=[1.0 / scale for scale in view.scale],
+        dtype=kinds[view.dtype],
+        output_layout="HWC" if view.memory_format == "channels_last" else "CHW",
+    )
+
+
+def decode_region(dali: Any, encoded: Any, region: Any, device: str, *, exact_regions: bool) -> Any:
+    """The pixels ``region`` (top, left, height, width) of each encoded image, as an operator of the graph.
 
     Where it is exact, decoding the region alone saves its surroundings the transform and the conversion of colours:
     1.0 in place of 1.57 ms of CPU time for a random crop (device="cpu"; 400 ImageNet photographs).
     """
     options = {"output_type": dali.types.RGB, "adjust_orientation": False, **_decoder_options(device)}
-    region = {"start": cut[0:2], "shape": cut[2:4], "axes": (0, 1)}
+    part = {"start": region[0:2], "shape": region[2:4], "axes": (0, 1)}
     if exact_regions:
-        return dali.fn.decoders.image_slice(encoded, **region, **options)
-    return dali.fn.slice(dali.fn.decoders.image(encoded, **options), **region)
+        return dali.fn.decoders.image_slice(encoded, **part, **options)
+    return dali.fn.slice(dali.fn.decoders.image(encoded, **options), **part)
 
 
 def _decoder_options(device: str) -> dict[str, Any]:
@@ -197,11 +255,12 @@ def _decoder_options(device: str) -> dict[str, Any]:
 
 def check_interpolation(output: Output) -> None:
     """ConfigError for an interpolation that DALI has not, or has otherwise than torchvision."""
-    if (output.interpolation, output.antialias) not in _FILTERS:
-        raise ConfigError(
-            f'engine="dali" has no {output.interpolation} interpolation with antialias={output.antialias} that equals '
-            'torchvision\'s: use engine="cpu", or bilinear'
-        )
+    for view in output.views:
+        if (view.interpolation, view.antialias) not in _FILTERS:
+            raise ConfigError(
+                f'engine="dali" has no {view.interpolation} interpolation with antialias={view.antialias} that equals '
+                'torchvision\'s: use engine="cpu", or bilinear'
+            )
 
 
 def _filter(types: Any, output: Output) -> dict[str, Any]:

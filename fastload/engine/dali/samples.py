@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from time import perf_counter
+from typing import Final, NamedTuple
 
 import numpy as np
 import simplejpeg
+import torch
 from numpy.typing import NDArray
 
+from fastload.augment.parameters import Function
+from fastload.augment.program import POINTWISE, Program
 from fastload.dataset.base import Dataset
+from fastload.engine.batched import run_operations
 from fastload.engine.limits import MAX_FILE_BYTES
 from fastload.engine.whole import check_size, decode_whole, makes_pixels_up
 from fastload.errors import DataError
 from fastload.jpeg.header import JpegHeader, read_header
 from fastload.jpeg.recode.part import part_of
+from fastload.stats import Stats
+
+_POINTWISE: Final = np.array(sorted(int(code) for code in POINTWISE))
 
 
 class Encoded(NamedTuple):
-    """A file for DALI, the size of the sample's own file, and where in the sample's image the image for DALI begins."""
+    """A file for DALI, and where in the sample's image the image that it holds begins."""
 
     data: NDArray[np.uint8]
-    num_bytes: int
     top: int = 0
     left: int = 0
 
@@ -29,11 +36,11 @@ def read_sample(
     dataset: Dataset,
     sample_id: int,
     num_bytes: int,
-    box: NDArray[np.float64],
-    cut: NDArray[np.int32],
+    boxes: NDArray[np.float64],
+    regions: list[NDArray[np.int32]],
     checked: NDArray[np.bool_],
-) -> Encoded:
-    """The file that DALI is given: the sample's own, the part of it that the cut needs where it has tiles, or a PPM.
+) -> list[Encoded]:
+    """The file that DALI is given: the sample's own, the part of it that it needs where it has tiles, or a PPM.
 
     DALI gives a whole batch up for one damaged file, and shows made-up pixels for another: what nobody has decoded yet
     is therefore decoded here once (by libjpeg-turbo at an eighth of its size: 0.8 ms of processor time), and what draws
@@ -43,36 +50,89 @@ def read_sample(
         dataset: Where the sample is.
         sample_id: Its number.
         num_bytes: Size of its file.
-        box: Top, left, height and width that are resampled; they must lie inside.
-        cut: int32 (4,), the whole pixels that the box touches.
+        boxes: float64 (views, 4), top, left, height and width that are resampled; they must lie inside.
+        regions: int32 (4,), the whole pixels that DALI decodes, for all views together or for each.
         checked: bool (len(dataset),), samples that are known to decode; entries are set, by any thread.
 
+    Returns:
+        For each region a file that holds it.
+
     Raises:
-        DataError: The sample cannot be read, is damaged, or is smaller than its box.
+        DataError: The sample cannot be read, is damaged, or is smaller than its boxes.
     """
-    if num_bytes > MAX_FILE_BYTES:
-        raise DataError(f"the file has {num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
-    buffer = np.empty(max(num_bytes, 1), np.uint8)
-    data = buffer[: dataset.read_into(sample_id, buffer)]
+    data = _read(dataset, sample_id, num_bytes)
     header = _direct_header(data)
     if header is not None and not checked[sample_id]:
         checked[sample_id] = _is_sound(data)
     if header is not None and checked[sample_id]:
-        _check_box(box, header.height, header.width)
-        return _needed(data, header, cut)
+        _check_boxes(boxes, header.height, header.width)
+        return _needed(data, header, regions)
     pixels = decode_pixels(data)
-    _check_box(box, pixels.shape[0], pixels.shape[1])
-    return Encoded(as_ppm(pixels), data.size)
+    _check_boxes(boxes, *pixels.shape[:2])
+    return [Encoded(as_ppm(pixels))] * len(regions)
 
 
-def _needed(data: NDArray[np.uint8], header: JpegHeader, cut: NDArray[np.int32]) -> Encoded:
-    """Of a file with restart tiles those that the cut needs: for random crops of ImageNet half of the bytes."""
-    if header.restart_interval:
-        top, left, height, width = cut.tolist()
+def edit_sample(
+    dataset: Dataset,
+    sample_id: int,
+    num_bytes: int,
+    boxes: NDArray[np.float64],
+    regions: list[NDArray[np.int32]],
+    before: Program,
+    functions: tuple[Function, ...],
+    stats: Stats,
+) -> list[Encoded]:
+    """The same for a sample that is worked on before it is resampled: decoded and worked on here, and a PPM for each.
+
+    Args:
+        dataset, sample_id, num_bytes, boxes: As above.
+        regions: int32 (4,) for each view.
+        before: The operations of each view.
+        functions: What they may call.
+        stats: Takes the span "before".
+
+    Raises:
+        DataError: As above.
+    """
+    pixels = decode_pixels(_read(dataset, sample_id, num_bytes))
+    _check_boxes(boxes, *pixels.shape[:2])
+    begin = perf_counter()
+    edited = [_edited(pixels, region, before.rows(slice(v, v + 1)), functions) for v, region in enumerate(regions)]
+    stats.add("before", perf_counter() - begin, 1)
+    return edited
+
+
+def _edited(
+    pixels: NDArray[np.uint8], region: NDArray[np.int32], before: Program, functions: tuple[Function, ...]
+) -> Encoded:
+    """Its region after the operations, on no more of the image than they look at."""
+    top, left, height, width = region.tolist()
+    alone = bool(np.isin(before.code, _POINTWISE).all())
+    if alone:
+        pixels = pixels[top : top + height, left : left + width]
+    if len(before.code):
+        levels = torch.from_numpy(np.ascontiguousarray(pixels))[None]
+        pixels = run_operations(levels, before, functions)[0].numpy()
+    if not alone:
+        pixels = pixels[top : top + height, left : left + width]
+    return Encoded(as_ppm(pixels), top, left)
+
+
+def _read(dataset: Dataset, sample_id: int, num_bytes: int) -> NDArray[np.uint8]:
+    if num_bytes > MAX_FILE_BYTES:
+        raise DataError(f"the file has {num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
+    buffer = np.empty(max(num_bytes, 1), np.uint8)
+    return buffer[: dataset.read_into(sample_id, buffer)]
+
+
+def _needed(data: NDArray[np.uint8], header: JpegHeader, regions: list[NDArray[np.int32]]) -> list[Encoded]:
+    """Of a file with restart tiles those that its one region needs: for random crops of ImageNet half of the bytes."""
+    if header.restart_interval and len(regions) == 1:
+        top, left, height, width = regions[0].tolist()
         part = part_of(data, top=top, left=left, height=height, width=width)
         if part is not None:
-            return Encoded(part.data, data.size, part.top, part.left)
-    return Encoded(data, data.size)
+            return [Encoded(part.data, part.top, part.left)]
+    return [Encoded(data)] * len(regions)
 
 
 def decode_pixels(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -86,6 +146,11 @@ def decode_pixels(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     height, width, _ = decode_whole(data, reserve)
     return buffers[-1].reshape(height, width, 3)
+
+
+def as_pixels(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A file that DALI need not decode, with the pixels of this one; DataError where it cannot be decoded."""
+    return data if data[:2].tobytes() == b"P6" else as_ppm(decode_pixels(data))
 
 
 def as_ppm(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -121,14 +186,15 @@ def _is_sound(data: NDArray[np.uint8]) -> bool:
     return True
 
 
-def _check_box(box: NDArray[np.float64], height: int, width: int) -> None:
-    inside = all(
-        start >= 0.0 and start < size and length > 0.0 and start + length <= size * (1.0 + 1e-12)
-        for start, length, size in ((box[0], box[2], height), (box[1], box[3], width))
-    )
-    if not inside:
-        text = ", ".join(f"{number:g}" for number in box)
-        raise DataError(
-            f"the image has {width} x {height} pixels, its box ({text}) (top, left, height, width) lies outside: the "
-            "index does not fit the file"
+def _check_boxes(boxes: NDArray[np.float64], height: int, width: int) -> None:
+    for box in boxes:
+        inside = all(
+            start >= 0.0 and start < size and length > 0.0 and start + length <= size * (1.0 + 1e-12)
+            for start, length, size in ((box[0], box[2], height), (box[1], box[3], width))
         )
+        if not inside:
+            text = ", ".join(f"{number:g}" for number in box)
+            raise DataError(
+                f"the image has {width} x {height} pixels, its box ({text}) (top, left, height, width) lies outside: "
+                "the index does not fit the file"
+            )
