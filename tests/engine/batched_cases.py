@@ -13,6 +13,16 @@ def word(rng):
     return float(rng.integers(0, 2**32))
 
 
+def some_map(rng):
+    """A rotation that leaves some of the image, and sometimes a perspective."""
+    angle, scale = rng.uniform(-np.pi, np.pi), rng.uniform(0.6, 1.4)
+    across, down = scale * np.cos(angle), scale * np.sin(angle)
+    middle = 112 - 112 * across
+    depth = rng.uniform(-2e-3, 2e-3, 2) * rng.integers(0, 2)
+    return across, -down, middle + 112 * down, down, across, middle - 112 * down, *depth, 1
+
+
+FILLS = [(10, 200, 30), (0, -1, -1)]
 # Numbers of each operation, drawn.
 DRAWN = {
     Code.BRIGHTNESS: lambda rng: (rng.uniform(0, 2),),
@@ -27,10 +37,18 @@ DRAWN = {
     Code.EQUALIZE: lambda rng: (),
     Code.GAMMA: lambda rng: (rng.uniform(0, 3), rng.choice([1.0, 1.3])),
     Code.PERMUTE: lambda rng: tuple(rng.permutation(3)),
+    Code.SHARPNESS: lambda rng: (rng.uniform(0, 2),),
+    Code.BLUR: lambda rng: (*(2 * rng.integers(0, 12, 2) + 1), *rng.uniform(0.1, 2.0, 2)),
     Code.NOISE: lambda rng: (0.02, rng.uniform(0, 0.3), rng.integers(0, 2), word(rng), word(rng)),
+    Code.JPEG: lambda rng: (rng.integers(1, 101),),
+    Code.WARP: lambda rng: (rng.integers(0, 2), *FILLS[rng.integers(0, 2)], *some_map(rng)),
+    Code.ELASTIC: lambda rng: (rng.integers(0, 2), 10, 200, 30, 50, 70, *rng.choice([0, 4.0, 5.0], 2), word(rng), 12),
     Code.ERASE: lambda rng: (*rng.integers(-40, 200, 2), *rng.integers(-10, 300, 2), *rng.integers(0, 256, 3)),
     Code.COLOR_MATRIX: lambda rng: tuple(rng.uniform(-1, 1, 12) * np.tile([1, 1, 1, 20], 3)),
+    Code.FRAME: lambda rng: (*rng.integers(-40, 200, 2), *rng.integers(-10, 300, 2), rng.integers(1, 4)),
 }
+# Those whose result the CPU engine has in other arithmetic.
+NEARLY = {Code.BLUR, Code.WARP, Code.ELASTIC}
 
 
 def program(rows):

@@ -11,7 +11,7 @@ from PIL import Image
 from fastload.augment.parameters import Warp
 from fastload.augment.program import Code
 from fastload.engine.base import Request
-from fastload.engine.batched import finish, warp_levels
+from fastload.engine.batched import finish, schedule, warp_levels
 from fastload.engine.cpu import CpuEngine
 from fastload.errors import ConfigError
 from fastload.stats import Stats
@@ -155,9 +155,32 @@ def test_maps_that_lead_nowhere_show_what_is_beside_the_image():
             assert (warp_levels(torch.from_numpy(image[None]), warp, np.array([[9, 7]]), 4, 5) == fill).all()
 
 
+def test_nothing_waits_for_the_device():
+    """Tensors of the meta device have no values: whatever asks for one of them on the host fails."""
+    rng, output = np.random.default_rng(0), make_output((61, 75), "bfloat16", memory_format="contiguous")
+    sizes = rng.integers(75, 130, (COUNT, 2))
+    rows = [[(Code.ERASE_NOISE, 3, 4, number, 10, 1, 2), (Code.ERASE_STORED, 1, 2, 3, 4)] for number in range(COUNT)]
+    more = {"warp": some_maps(COUNT, sizes, (61, 75), rng), "after": program(rows)}
+    drawn = draws_of([np.zeros((*size, 3), np.uint8) for size in sizes], output, **more)
+    made = finish(torch.zeros((COUNT, 130, 130, 3), dtype=torch.uint8, device="meta"), drawn, output)
+    assert (made.shape, made.dtype, made.device.type) == ((COUNT, 3, 61, 75), torch.bfloat16, "meta")
+
+
+def test_parts_of_a_batch_are_the_batch(monkeypatch):
+    rng, output = np.random.default_rng(0), make_output((61, 75), "float32")
+    sizes = rng.integers(75, 130, (COUNT, 2))
+    images = [picture(*size, seed=i) for i, size in enumerate(sizes)]
+    rows = [[(Code.HUE, 0.1), (Code.ERASE_NOISE, 3, 4, number, 10, 1, number)] for number in range(COUNT)]
+    drawn = draws_of(images, output, warp=some_maps(COUNT, sizes, (61, 75), rng), after=program(rows))
+    whole = finish(stacked(images), drawn, output)
+    monkeypatch.setattr(schedule, "MOST_VALUES", 5 * 61 * 75 * 3)
+    assert torch.equal(finish(stacked(images), drawn, output), whole)
+
+
 def test_what_are_no_levels_is_refused():
     output = make_output((4, 5))
     drawn = draws_of([picture(4, 5)] * 2, output)
-    for shape in ((1, 4, 5, 3), (2, 3, 4, 5), (4, 5, 3)):
+    for shape in ((1, 4, 5, 3), (2, 3, 4, 5), (4, 5, 3), (2, 1, 5, 3), (2, 4, 4, 3)):
         with pytest.raises(ConfigError, match="levels"):
             finish(torch.zeros(shape, dtype=torch.uint8), drawn, output)
+    assert finish(torch.zeros((0, 4, 5, 3), dtype=torch.uint8), drawn.rows(slice(0, 0)), output).shape == (0, 4, 5, 3)

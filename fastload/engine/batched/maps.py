@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastload.augment.parameters import Warp
 from fastload.engine.batched.arithmetic import send
+from fastload.engine.batched.schedule import in_parts
 
 
 def warp_levels(levels: torch.Tensor, warp: Warp, sizes: NDArray[np.integer], height: int, width: int) -> torch.Tensor:
@@ -35,8 +36,9 @@ def warp_levels(levels: torch.Tensor, warp: Warp, sizes: NDArray[np.integer], he
         still = send(resting, levels.device)
         result.index_copy_(0, still, levels[:, :height, :width].index_select(0, still))
     for bilinear in (False, True):
-        rows = np.flatnonzero(warp.active & (warp.bilinear == bilinear))
-        if rows.size:
+        chosen = np.flatnonzero(warp.active & (warp.bilinear == bilinear))
+        for part in in_parts(len(chosen), 3 * height * width):
+            rows = chosen[part]
             made = _sample(levels, rows, warp, sizes[rows], (height, width), bilinear)
             result.index_copy_(0, send(rows, levels.device), made)
     return result
@@ -47,7 +49,7 @@ class _Window(NamedTuple):
 
     Attributes:
         pixels: uint8 (p, 3), those of the whole batch.
-        first: int32 (k, 1, 1), where each window begins among them.
+        first: int32 (int64 where they are many) (k, 1, 1), where each window begins among them.
         stride: Pixels from row to row.
         height, width: float64 (k, 1, 1), sizes.
     """
@@ -61,8 +63,50 @@ class _Window(NamedTuple):
     def find(self, row: torch.Tensor, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixels at whole float64 places, uint8 (k, h, w, 3), any where there is none; and where there are, bool."""
         inside = (row >= 0.0) & (column >= 0.0) & (row < self.height) & (column < self.width)
-        places = (row * self.stride + column).masked_fill(~inside, 0.0).to(torch.int32) + self.first
+        places = (row * self.stride + column).masked_fill(~inside, 0.0).to(self.first.dtype) + self.first
         return self.pixels.index_select(0, places.view(-1)).view(*row.shape, 3), inside
+
+
+def _find_windows(levels: torch.Tensor, rows: NDArray[np.int64], sizes: NDArray[np.integer]) -> _Window:
+    """Those of the samples ``rows`` of a batch, with their sizes, (k, 2)."""
+    stack, stride = levels.shape[1:3]
+    heights, widths = send(sizes.T.astype(np.float64), levels.device).view(2, -1, 1, 1)
+    pixels = levels.reshape(-1, 3)
+    kind = np.int32 if len(pixels) < 2**31 else np.int64
+    first = send((rows * (stack * stride)).astype(kind), levels.device).view(-1, 1, 1)
+    return _Window(pixels, first, stride, heights, widths)
+
+
+def take_at(
+    levels: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    fill: NDArray[np.float64],
+    bilinear: NDArray[np.bool_],
+) -> torch.Tensor:
+    """Each pixel of k images from a place of its own, as grid_sample finds it and torchvision fills what is outside.
+
+    Args:
+        levels: uint8 (k, h, w, 3), C-contiguous.
+        x, y: float32 (k, h, w), counted from the middle of the first pixel.
+        fill: float64 (k, 3), levels.
+        bilinear: bool (k,).
+    """
+    result = torch.empty_like(levels)
+    sizes = np.tile(np.array(levels.shape[1:3]), (len(levels), 1))
+    for smooth in (False, True):
+        rows = np.flatnonzero(bilinear == smooth)
+        if rows.size:
+            chosen, window = send(rows, levels.device), _find_windows(levels, rows, sizes[rows])
+            places = [place.index_select(0, chosen) for place in (x, y)]
+            # Nearest is the even one of two, as in torch.
+            across, down = (place.double() + 0.5 if smooth else place.round().double() + 0.5 for place in places)
+            if smooth:
+                made = _mix(window, across, down, fill[rows], np.zeros(len(rows), np.bool_))
+            else:
+                made = _take_nearest(window, across, down, fill[rows])
+            result.index_copy_(0, chosen, made)
+    return result
 
 
 def _sample(
@@ -74,21 +118,14 @@ def _sample(
     bilinear: bool,
 ) -> torch.Tensor:
     """The samples ``rows`` of a warp, all with the same interpolation."""
-    device, (stack, stride) = levels.device, levels.shape[1:3]
     matrix, fill = warp.matrix[rows], warp.fill[rows]
-    heights, widths = send(sizes.T.astype(np.float64), device).view(2, -1, 1, 1)
-    first = send((rows * (stack * stride)).astype(np.int32), device).view(-1, 1, 1)
-    window = _Window(levels.reshape(-1, 3), first, stride, heights, widths)
-    x, y = _positions(matrix[:, 0], size, device)
+    window = _find_windows(levels, rows, sizes)
+    x, y = _positions(matrix[:, 0], size, levels.device)
     # Beyond these all is fill; where edges repeat the middles of the outermost pixels are the limits.
     repeats = fill[:, 0, 0] < 0.0
-    margin = send(np.where(repeats, -0.5, 1.0), device).view(-1, 1, 1)
-    x, y = _limited(x, -margin, widths + margin), _limited(y, -margin, heights + margin)
-    if bilinear:
-        made = _mix(window, x, y, fill[:, 0], repeats)
-    else:
-        pixels, inside = window.find(y.floor(), x.floor())
-        made = torch.where(inside.unsqueeze(3), pixels, _colour(fill[:, 0], device))
+    margin = send(np.where(repeats, -0.5, 1.0), levels.device).view(-1, 1, 1)
+    x, y = _limited(x, -margin, window.width + margin), _limited(y, -margin, window.height + margin)
+    made = _mix(window, x, y, fill[:, 0], repeats) if bilinear else _take_nearest(window, x, y, fill[:, 0])
     for image in range(1, matrix.shape[1]):
         made = _paint_outside(made, matrix[:, image], warp.size[rows, image], fill[:, image])
     return made
@@ -110,6 +147,11 @@ def _positions(matrix: NDArray[np.float64], size: tuple[int, int], device: torch
 def _limited(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """Values from low to high; what is no number becomes low."""
     return torch.minimum(torch.where(values > low, values, low), high)
+
+
+def _take_nearest(window: _Window, x: torch.Tensor, y: torch.Tensor, fill: NDArray[np.float64]) -> torch.Tensor:
+    pixels, inside = window.find(y.floor(), x.floor())
+    return torch.where(inside.unsqueeze(3), pixels, _colour(fill, x.device))
 
 
 def _mix(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import torch
 
 from fastload.augment.parameters import Draws, Output
 from fastload.augment.program import Program
 from fastload.engine.batched.erasing import erase_stored
 from fastload.engine.batched.maps import warp_levels
-from fastload.engine.batched.program import in_parts, operate, planes_of
-from fastload.engine.batched.schedule import schedule
+from fastload.engine.batched.program import operate, planes_of
+from fastload.engine.batched.schedule import in_parts, schedule
 from fastload.errors import ConfigError
 
 _TYPES: Final = {
@@ -38,36 +39,38 @@ def finish(levels: torch.Tensor, draws: Draws, output: Output) -> torch.Tensor:
         (n, *output.image_shape) of the output's type.
 
     Raises:
-        ConfigError: Not levels of that shape.
+        ConfigError: Not levels of that shape, or smaller than a window.
     """
     count = len(draws.ids)
     if levels.ndim != 4 or levels.shape[3] != 3 or levels.dtype != torch.uint8 or len(levels) != count:
         raise ConfigError(
             f"uint8 levels ({count}, height, width, 3) were expected, not {tuple(levels.shape)} {levels.dtype}"
         )
-    stored = torch.empty((count, *output.image_shape), dtype=_TYPES[output.dtype], device=levels.device)
-    values = 3 * max(levels.shape[1] * levels.shape[2], output.height * output.width)
-    for rows in in_parts(count, values):
-        _finish_part(levels[rows], draws.rows(rows), output, stored[rows])
-    return stored
-
-
-def _finish_part(levels: torch.Tensor, draws: Draws, output: Output, stored: torch.Tensor) -> None:
+    if count and np.any(draws.window[:, 2:].max(axis=0) > levels.shape[1:3]):
+        raise ConfigError(f"levels of {tuple(levels.shape[1:3])} pixels are smaller than a window that was drawn")
     images = levels[:, : output.height, : output.width]
     if draws.warp is not None:
         images = warp_levels(levels, draws.warp, draws.window[:, 2:], output.height, output.width)
     if draws.after is not None:
-        images = operate(planes_of(images), draws.after, draws.functions).permute(0, 2, 3, 1)
-    channels_last = stored if output.memory_format == "channels_last" else stored.permute(0, 2, 3, 1)
-    if output.dtype != "uint8":
-        scale, bias = (torch.tensor(numbers, dtype=torch.float32) for numbers in (output.scale, output.bias))
-        images = images.float() * scale.to(images.device, non_blocking=True)
-        images += bias.to(images.device, non_blocking=True)
-    channels_last.copy_(images)
-    if draws.after is not None:
-        _erase(channels_last, draws.after)
+        planes = planes_of(images)
+        operate(planes, draws.after, draws.functions)
+        images = planes.permute(0, 2, 3, 1)
+    return _store(images, draws.after, output)
 
 
-def _erase(images: torch.Tensor, program: Program) -> None:
-    for group in schedule(program, images.device, stored=True):
-        erase_stored(images.permute(0, 3, 1, 2), group)
+def _store(images: torch.Tensor, program: Program | None, output: Output) -> torch.Tensor:
+    """Levels (n, h, w, 3), in any order in memory, as they are stored, with what a program erases of that."""
+    device, count, values = images.device, len(images), 3 * output.height * output.width
+    stored = torch.empty((count, *output.image_shape), dtype=_TYPES[output.dtype], device=device)
+    planes = stored if output.memory_format == "contiguous" else stored.permute(0, 3, 1, 2)
+    if output.dtype == "uint8":
+        planes.copy_(images.permute(0, 3, 1, 2))
+    else:
+        both = (torch.tensor(numbers, dtype=torch.float32) for numbers in (output.scale, output.bias))
+        scale, bias = (numbers.to(device, non_blocking=True) for numbers in both)
+        for rows in in_parts(count, values):
+            planes[rows].copy_((images[rows] * scale).add_(bias).permute(0, 3, 1, 2))
+    for group in schedule(program, device, stored=True) if program is not None else ():
+        for part in group.parts(values):
+            erase_stored(planes, part)
+    return stored
