@@ -94,8 +94,8 @@ def numbers_of(code: Code, random: np.random.Generator) -> np.ndarray:
     return row
 
 
-def programs() -> None:
-    """Every operation by itself, on images of all sizes."""
+def programs() -> int:
+    """Every operation by itself, on images of all sizes; how many there were."""
     random, done = np.random.default_rng(1), 0
     codes = [code for code in Code if code not in LATE and code not in KEPT]
     chain = (Code.SAVE, Code.RESTORE, Code.INVERT, Code.ADD, Code.RESTORE, Code.SHARPNESS, Code.ADD, Code.MIXED)
@@ -120,15 +120,15 @@ def programs() -> None:
                 assert kept or np.array_equal(studio.kept, before.kept), f"what is kept changed by {name}"
                 assert kept or np.array_equal(bits(studio.sums), bits(before.sums)), f"sums changed by {name}"
                 done += 1
-    print(f"{done} programs")
+    return done
 
 
 def bits(floats: np.ndarray) -> np.ndarray:
     return floats.view(np.uint8)
 
 
-def images() -> None:
-    """Whole images through all steps: before, padding, map, after, and the store, in every type and layout."""
+def images() -> int:
+    """Whole images through all steps (before, padding, map, after, the store) in every type and layout; how many."""
     random, done = np.random.default_rng(2), 0
     forms = itertools.cycle(
         itertools.product(("uint8", "float16", "bfloat16", "float32"), ("channels_last", "contiguous"))
@@ -145,7 +145,7 @@ def images() -> None:
         name = f"{height} x {width} to {output}: {plan.steps}"
         assert np.array_equal(*results), f"garbage counts in {name}"
         done += 1
-    print(f"{done} images")
+    return done
 
 
 def chain(random: np.random.Generator, size: tuple[int, int], dtype: str) -> list[T.Transform]:
@@ -195,8 +195,9 @@ def augmented(random, output, draws, size, at_end):  # type: ignore[no-untyped-d
     entries[ENTRY_RESAMPLE], entries[ENTRY_OPERATIONS] = entry(resample_image), entry(run_operations)
     most = dataclasses.replace(output, height=max(window_height, output.height), width=max(window_width, output.width))
     slot = flat_slot(stored.view(STORAGE[output.dtype]).reshape(1, *output.shape))
+    picture = Picture(pixels, height, width, 0, 0, height, width)
     answer = augment_image(
-        ALL, Picture(pixels, height, width, 0, 0, height, width), 0, parameters, extras, make_constants(output), slot, 0,
+        ALL, picture, 0, parameters, extras, make_constants(output), slot, 0,
         make_scratch(most), block, entries, np.zeros(5, np.int64),
     )  # fmt: skip
     assert answer == DONE, f"answer {answer} for {size} to {output}"
@@ -206,4 +207,5 @@ def augmented(random, output, draws, size, at_end):  # type: ignore[no-untyped-d
 if __name__ == "__main__":
     compile_once("cpu engine", warm_up)
     compile_operations()
-    {"programs": programs, "images": images}[sys.argv[1]]()
+    done = programs() if sys.argv[1] == "programs" else images()
+    sys.stdout.write(f"{done}\n")
