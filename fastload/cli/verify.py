@@ -8,7 +8,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from fastload.cli.caching import CacheBytes, CacheDir, cache_options
 from fastload.cli.drawing import Bars, facts, print_json, print_tables
 
 if TYPE_CHECKING:
@@ -32,8 +31,10 @@ def command(
         str | None, typer.Option(help="The folder that was converted: --repair takes lost images from it.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core if not given.")] = None,
-    cache_dir: CacheDir = None,
-    cache_bytes: CacheBytes = None,
+    work_dir: Annotated[
+        str | None,
+        typer.Option(help="For a data set behind a URL: folder for a few of its shards while they are checked."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Prove a data set: structure, sizes, every checksum, every image decoded.
@@ -49,7 +50,7 @@ def command(
             repair=repair,
             source=source,
             workers=workers,
-            **cache_options(cache_dir, cache_bytes),
+            work_dir=work_dir,
             progress=lambda done, total, found: bars.update(
                 "verifying", done, total, f"{found} findings" if found else ""
             ),

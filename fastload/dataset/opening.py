@@ -45,7 +45,7 @@ def open_dataset(
     check_cache(cache_dir, cache_bytes)
     if is_url(path):
         url = os.fspath(path)
-        remote = RemoteBetonDataset if without_query(url).lower().endswith(".beton") else RemoteShardedDataset
+        remote = RemoteBetonDataset if is_beton_url(url) else RemoteShardedDataset
         return remote(url, verify=verify, cache_dir=cache_dir, cache_bytes=cache_bytes)
     folder = local_path(path)
     if verify not in ("first", "always", "never"):
@@ -68,3 +68,8 @@ def open_dataset(
             path=folder,
         )
     return ImageFolderDataset(folder)
+
+
+def is_beton_url(url: str) -> bool:
+    """Whether a URL is that of a .beton file, and not of a data set's folder."""
+    return without_query(url).lower().endswith(".beton")

@@ -168,6 +168,15 @@ class RemoteShardedDataset(ShardedDataset):
         while not self._seek.settled(shards) and time.monotonic() < deadline:
             time.sleep(0.01)
 
+    def seek_index_bytes(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Size of each sample's seek index, int64, shape as ids; 0 where there is none. No index is fetched for it.
+
+        Raises:
+            DataError: The server was given up.
+        """
+        rows = np.ascontiguousarray(self._checked(ids), np.int64)
+        return self._seek.sizes(rows)
+
     def file_path(self, file_index: int) -> str:
         return shown(join(self._url, self.manifest.shards[file_index].name))
 

@@ -65,7 +65,7 @@ class _Tally:
         self.restarts: Counter[str] = Counter()
         self.images = self.indexed = self.with_restarts = self.index_bytes = 0
 
-    def jpeg(self, header: JpegHeader, complete: bool, index: NDArray[np.uint8] | None) -> None:
+    def jpeg(self, header: JpegHeader, complete: bool, index_bytes: int) -> None:
         self.formats["JPEG"] += 1
         self.processes[_process(header)] += 1
         self.sampling[_sampling(header)] += 1
@@ -79,12 +79,10 @@ class _Tally:
             self.reasons[reason] += 1
             return
         self.decoders["fastload"] += 1
-        if index is None:
-            return
         self.images += 1
         self.with_restarts += header.restart_interval > 0
-        self.indexed += index.size > 0
-        self.index_bytes += index.size
+        self.indexed += index_bytes > 0
+        self.index_bytes += index_bytes
 
     def other(self, name: str, decoder: str) -> None:
         self.formats[name] += 1
@@ -110,10 +108,12 @@ def examine(
     tally, unreadable = _Tally(), []
     good, sizes, checksums = [], [], []
     dataset.plan_reads(ids[:1])  # opens the notes of an image folder, where its seek indexes stand
+    # Behind a URL the tables of seek files say all that is to be counted: the indexes are not fetched.
+    known = dataset.seek_index_bytes(ids).tolist() if isinstance(dataset, RemoteShardedDataset) else None
     for done, number in enumerate(ids.tolist(), start=1):
         try:
             data = read_image(dataset, number)
-            _count(dataset, number, data, tally)
+            _count(dataset, number, data, tally, None if known is None else known[done - 1])
         except DataError as error:
             unreadable.append((number, error.reason))
             continue
@@ -141,7 +141,7 @@ def read_image(dataset: Dataset, number: int) -> NDArray[np.uint8]:
     return buffer[: dataset.read_into(number, buffer)]
 
 
-def _count(dataset: Dataset, number: int, data: NDArray[np.uint8], tally: _Tally) -> None:
+def _count(dataset: Dataset, number: int, data: NDArray[np.uint8], tally: _Tally, index_bytes: int | None) -> None:
     if dataset.is_raw(np.array([number]))[0]:
         tally.other("raw pixels", "raw")
         return
@@ -149,9 +149,8 @@ def _count(dataset: Dataset, number: int, data: NDArray[np.uint8], tally: _Tally
     if name != "JPEG":
         tally.other(name, "pillow")
         return
-    # Those of a data set behind a URL are not fetched to be counted.
-    index = None if isinstance(dataset, RemoteShardedDataset) else dataset.seek_index(number)
-    tally.jpeg(read_header(data), data[-2:].tobytes() == _END_OF_IMAGE, index)
+    size = dataset.seek_index(number).size if index_bytes is None else index_bytes
+    tally.jpeg(read_header(data), data[-2:].tobytes() == _END_OF_IMAGE, size)
 
 
 def image_format(head: bytes) -> str:

@@ -92,6 +92,58 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+Table = tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]
+
+
+def _read_table(data: memoryview, size: int, count: int | None, path: str) -> Table:
+    """Where indexes begin and end, of which images they are, and their checksums.
+
+    Args:
+        data: The file, or as much of it as ``table_end`` says.
+        size: Bytes of the whole file.
+        count: Samples that it should have; None where that is not known.
+        path: For messages.
+    """
+    magic, version, _, samples, announced, table_crc = _HEADER.unpack_from(data)
+    (header_crc,) = struct.unpack_from("<I", data, _HEADER.size)
+    if magic != MAGIC or header_crc != zlib.crc32(data[: _HEADER.size]):
+        raise DataError("expected a seek file, but its header is damaged; delete it", path=path)
+    if version != VERSION:
+        raise DataError(f"expected a seek file of version {VERSION}, got {version}; delete it", path=path)
+    if count is None:
+        count = min(samples, size // 16)
+    if samples != count:
+        raise DataError(f"expected a seek file of {count} samples, got {samples}; delete it", path=path)
+    end = table_end(count)
+    if announced != size or end > min(size, len(data)) or zlib.crc32(data[HEADER_BYTES:end]) != table_crc:
+        raise DataError("expected a complete seek file, but its table is damaged; delete it", path=path)
+    offsets = np.frombuffer(data, "<u8", count + 1, HEADER_BYTES).astype(np.int64)
+    if offsets[0] != end or offsets[-1] != size or np.diff(offsets).min(initial=0) < 0:
+        raise DataError("expected the indexes of a seek file one after the other; delete it", path=path)
+    crcs = np.frombuffer(data, "<u4", 2 * count, HEADER_BYTES + 8 * (count + 1)).astype(np.uint32)
+    return offsets, crcs[:count], crcs[count:]
+
+
+def table_end(count: int) -> int:
+    """Bytes before the indexes in a file of so many samples."""
+    return HEADER_BYTES + 16 * count + 8
+
+
+def index_sizes(head: bytes, size: int, crcs: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Bytes of each index in a file of which only the beginning is at hand; 0 where there is none of this image.
+
+    Args:
+        head: The first ``table_end(len(crcs))`` bytes.
+        size: Bytes of the whole file.
+        crcs: As for SeekFile.
+
+    Raises:
+        DataError: This is not the beginning of a seek file of so many samples.
+    """
+    offsets, image_crcs, _ = _read_table(memoryview(head), size, len(crcs), "")
+    return np.where(image_crcs == crcs, np.diff(offsets), 0)
+
+
 class SeekFile:
     """A shard's seek indexes, memory-mapped. Safe to use from several threads at once.
 
@@ -125,7 +177,8 @@ class SeekFile:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.data = np.frombuffer(self._map, np.uint8)
         try:
-            self._offsets, self.image_crcs, self._crcs = self._read_table(None if crcs is None else len(crcs))
+            count = None if crcs is None else len(crcs)
+            self._offsets, self.image_crcs, self._crcs = _read_table(self.data.data, size, count, path)
         except DataError:
             self.close()
             raise
@@ -134,26 +187,6 @@ class SeekFile:
         self._known = np.where(same, 0, 2).astype(np.uint8)
         self._known[np.diff(self._offsets) == 0] = 2
         self.fits = bool(same.all())
-
-    def _read_table(self, count: int | None) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint32]]:
-        magic, version, _, samples, size, table_crc = _HEADER.unpack_from(self._map)
-        (header_crc,) = struct.unpack_from("<I", self._map, _HEADER.size)
-        if magic != MAGIC or header_crc != zlib.crc32(self._map[: _HEADER.size]):
-            raise DataError("expected a seek file, but its header is damaged; delete it", path=self.path)
-        if version != VERSION:
-            raise DataError(f"expected a seek file of version {VERSION}, got {version}; delete it", path=self.path)
-        if count is None:
-            count = min(samples, len(self._map) // 16)
-        if samples != count:
-            raise DataError(f"expected a seek file of {count} samples, got {samples}; delete it", path=self.path)
-        end = HEADER_BYTES + 16 * count + 8
-        if size != len(self._map) or end > size or zlib.crc32(self.data.data[HEADER_BYTES:end]) != table_crc:
-            raise DataError("expected a complete seek file, but its table is damaged; delete it", path=self.path)
-        offsets = np.frombuffer(self._map, "<u8", count + 1, HEADER_BYTES).astype(np.int64)
-        if offsets[0] != end or offsets[-1] != size or np.diff(offsets).min(initial=0) < 0:
-            raise DataError("expected the indexes of a seek file one after the other; delete it", path=self.path)
-        crcs = np.frombuffer(self._map, "<u4", 2 * count, HEADER_BYTES + 8 * (count + 1)).astype(np.uint32)
-        return offsets, crcs[:count], crcs[count:]
 
     def __len__(self) -> int:
         return len(self._known)

@@ -1,4 +1,4 @@
-"""The checks of an image folder, a .beton file, or shards behind a URL: that all samples can be read and decoded."""
+"""The checks of an image folder or a .beton file: that all samples can be read and decoded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from fastload.dataset.beton import BetonDataset
 from fastload.dataset.image_folder import ImageFolderDataset
 from fastload.dataset.listing import printable
 from fastload.dataset.reading import LARGEST_FILE
-from fastload.dataset.remote import RemoteShardedDataset
 from fastload.errors import DataError
 from fastload.verify.report import Finding, Kind
 from fastload.verify.work import Stop, Task, prove, same_seek_index, slices
@@ -36,11 +35,11 @@ class PlainCheck:
     """What there is to check.
 
     Args:
-        dataset: The folder, the file or the remote shards, opened.
+        dataset: The folder or the file, opened.
         stop: Ends the tasks.
 
     Attributes:
-        units: Name, samples and bytes of each directory of a folder, of the one file, or of each shard.
+        units: Name, samples and bytes of each directory of a folder, or of the one file.
     """
 
     def __init__(self, dataset: Dataset, stop: Stop) -> None:
@@ -52,9 +51,6 @@ class PlainCheck:
         self.units = [self._unit(begin, end) for begin, end in pairwise(self._bounds.tolist())]
 
     def _unit(self, begin: int, end: int) -> tuple[str, int, int]:
-        if isinstance(self._dataset, RemoteShardedDataset):
-            shard = self._dataset.manifest.shards[int(np.searchsorted(self._bounds, begin, "right")) - 1]
-            return shard.name, end - begin, shard.size
         num_bytes = self._dataset.num_bytes(np.arange(begin, end))
         path = self._dataset.path if self._is_file else os.path.dirname(self._dataset.key(begin))
         name = printable(os.path.basename(path) if self._is_file else path)

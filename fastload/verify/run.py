@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 
 from fastload.dataset.base import Dataset
 from fastload.dataset.beton import BetonDataset
 from fastload.dataset.manifest import MANIFEST_NAME
-from fastload.dataset.opening import open_dataset
-from fastload.dataset.remote import RemoteShardedDataset
-from fastload.dataset.remote_beton import RemoteBetonDataset
+from fastload.dataset.opening import is_beton_url, open_dataset
 from fastload.errors import ConfigError, DataError
 from fastload.jpeg.decoder import warm_up_indexer
 from fastload.processors import available_processors
 from fastload.remote import is_url, local_path, shown
 from fastload.verify.plain import PlainCheck
+from fastload.verify.remote_shards import RemoteShardedCheck
 from fastload.verify.repair import repair_shards
 from fastload.verify.report import Finding, Progress, Repair, ShardReport, VerifyReport
 from fastload.verify.shards import ShardedCheck
@@ -30,18 +31,18 @@ def verify(
     source: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    cache_bytes: int | None = None,
+    work_dir: str | os.PathLike[str] | None = None,
 ) -> VerifyReport:
     """Proves that a data set is what it says, sample by sample.
 
     Of shards: dataset.json, index.arrow, sizes and crc32 of the tars, their headers and labels against the index, the
     crc32 and the decoding of every image, its size in pixels, the crc32 of further members, .idx, and the seek indexes
     against the images. Of image folders and .beton files: that every sample can be read and decoded; x.beton.seek, if
-    it is there, has checksums for the JPEGs of such a file. Of shards behind a URL: dataset.json, index.arrow, and of
-    every sample the crc32 of all its members, the decoding of its image and its size in pixels; not what lies between
-    the samples. Memory is bounded whatever the sizes of files; nothing is written without ``repair``. A photograph of
-    ImageNet's (113 KB) takes 0.85 ms of processor time (2,000 of them, median of four runs).
+    it is there, has checksums for the JPEGs of such a file. Shards behind a URL are fetched one after the other, and
+    checked as those that lie here.
+
+    Memory is bounded whatever the sizes of files; nothing is written without ``repair``. A photograph of ImageNet's
+    (113 KB) takes 0.85 ms of processor time (2,000 of them, median of four runs).
 
     ``repair`` does, for shards, and enters what it did into conversion.jsonl:
 
@@ -61,7 +62,8 @@ def verify(
         source: The folder that was converted, for ``repair``.
         workers: Threads; None takes one for each core that this process may use.
         progress: Called in this thread with (done, total) images and the number of findings.
-        cache_dir, cache_bytes: For a data set behind a URL, as in open_dataset.
+        work_dir: Folder for the shards of a data set behind a URL while they are checked, two or three at a time; None
+            takes the system's folder for temporary files.
 
     Raises:
         DataError: There is no data set at ``path``, another process writes to it, or it cannot be written to.
@@ -84,8 +86,10 @@ def verify(
     threads = workers or available_processors()
     if sharded:
         report = _verify_shards(folder, threads, progress)
+    elif remote and not is_beton_url(folder):
+        report = _verify_from_afar(folder, work_dir, threads, progress)
     else:
-        with open_dataset(folder, verify="always", cache_dir=cache_dir, cache_bytes=cache_bytes) as dataset:
+        with open_dataset(folder, verify="always") as dataset:
             report = _verify_plain(dataset, threads, progress)
     if not repair or report.ok:
         return report
@@ -109,15 +113,36 @@ def verify(
 def _verify_shards(
     folder: str, workers: int, progress: Progress | None, repairs: Sequence[Repair] = ()
 ) -> VerifyReport:
-    clock = _Clock()
-    stop = Stop()
-    check = ShardedCheck(folder, stop)
+    clock, stop = _Clock(), Stop()
+    return _report_shards(ShardedCheck(folder, stop), folder, clock, stop, workers, progress, repairs)
+
+
+def _verify_from_afar(
+    url: str, work_dir: str | os.PathLike[str] | None, workers: int, progress: Progress | None
+) -> VerifyReport:
+    clock, stop = _Clock(), Stop()
+    if work_dir is not None and not os.path.isdir(work_dir):
+        raise ConfigError(f"work_dir must be a folder, but there is none at {os.fspath(work_dir)}")
+    with tempfile.TemporaryDirectory(prefix="fastload-verify-", dir=work_dir) as folder:
+        with contextlib.closing(RemoteShardedCheck(url, folder, stop)) as check:
+            return _report_shards(check, shown(url), clock, stop, workers, progress, ())
+
+
+def _report_shards(
+    check: ShardedCheck,
+    path: str,
+    clock: _Clock,
+    stop: Stop,
+    workers: int,
+    progress: Progress | None,
+    repairs: Sequence[Repair],
+) -> VerifyReport:
     samples = check.manifest.samples if check.manifest is not None else 0
     total = samples if check.index is not None else 0
     findings, decoded = _run(check, workers, stop, total, progress)
     accounts = _accounts(check.units, findings)
     everything = check.findings + [finding for found in findings for finding in found]
-    return clock.report(folder, "shards", samples, decoded, accounts, everything, repairs)
+    return clock.report(path, "shards", samples, decoded, accounts, everything, repairs)
 
 
 def _verify_plain(dataset: Dataset, workers: int, progress: Progress | None) -> VerifyReport:
@@ -127,9 +152,7 @@ def _verify_plain(dataset: Dataset, workers: int, progress: Progress | None) -> 
     expectation = dataset.expect(check.order())
     findings, decoded = _run(check, workers, stop, len(dataset), progress)
     expectation.close()
-    storage = {BetonDataset: "beton", RemoteBetonDataset: "beton", RemoteShardedDataset: "shards"}.get(
-        type(dataset), "folder"
-    )
+    storage = "beton" if isinstance(dataset, BetonDataset) else "folder"
     everything = [finding for found in findings for finding in found]
     return clock.report(dataset.path, storage, len(dataset), decoded, _accounts(check.units, findings), everything)
 

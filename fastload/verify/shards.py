@@ -82,24 +82,49 @@ class ShardedCheck:
         last = 0
         for number, shard in enumerate(self.manifest.shards):
             first, last = last, last + shard.samples
-            check = ShardCheck(self.path, self.manifest, self.index, number, first, self._stop)
-            yield Task(unit=number, images=0, num_bytes=0, check=check.findings)
-            if self.index is None:
+            if self._stop:
+                return
+            absent = self._arrive(number, shard)
+            if absent:
+                yield Task(unit=number, images=0, num_bytes=0, check=partial(list, absent))
                 continue
-            sizes = np.minimum(self.index.size[first:last].astype(np.int64), LARGEST_FILE)
-            cuts = list(slices(first, last, sizes))
-            self._left[number] = len(cuts)
+            cuts: list[tuple[int, int, int]] = []
+            if self.index is not None:
+                sizes = np.minimum(self.index.size[first:last].astype(np.int64), LARGEST_FILE)
+                cuts = list(slices(first, last, sizes))
+            self._left[number] = 1 + len(cuts)
+            yield Task(unit=number, images=0, num_bytes=0, check=partial(self._files, number, first))
             for begin, end, num_bytes in cuts:
                 images = partial(self._images, number, shard, first, begin, end)
                 yield Task(unit=number, images=end - begin, num_bytes=num_bytes, check=images)
+
+    def _place(self, number: int) -> str:
+        """The folder that a shard lies in."""
+        return self.path
+
+    def _arrive(self, number: int, shard: Shard) -> list[Finding]:
+        """Called before the tasks of a shard are made; why there can be none."""
+        return []
+
+    def _depart(self, number: int) -> None:
+        """Called when the last of them has ended."""
+
+    def _files(self, number: int, first: int) -> list[Finding]:
+        assert self.manifest is not None
+        try:
+            place = self._place(number)
+            return ShardCheck(place, self.manifest, self.index, number, first, self._stop).findings()
+        finally:
+            self._leave(number)
 
     def _images(self, number: int, shard: Shard, first: int, begin: int, end: int) -> list[Finding]:
         assert self.index is not None
         seek = self._seek_file(number, shard, first)
         findings: list[Finding] = []
         try:
-            descriptor, _ = open_regular(os.path.join(self.path, shard.name))
+            descriptor, _ = open_regular(os.path.join(self._place(number), shard.name))
         except DataError:  # what checks the file has said so
+            self._leave(number)
             return []
         try:
             for row in range(begin, end):
@@ -158,17 +183,19 @@ class ShardedCheck:
             if number not in self._seek:
                 crcs: NDArray[np.uint32] = self.index.crc32[first : first + shard.samples]
                 try:
-                    self._seek[number] = SeekFile(seek_path(os.path.join(self.path, shard.name)), crcs)
+                    self._seek[number] = SeekFile(seek_path(os.path.join(self._place(number), shard.name)), crcs)
                 except (DataError, OSError):  # what checks the file has said so
                     self._seek[number] = None
             return self._seek[number]
 
     def _leave(self, number: int) -> None:
-        """Gives the seek file of a shard back with the last of its tasks."""
+        """Gives the files of a shard back with the last of its tasks."""
         with self._lock:
             self._left[number] -= 1
-            if not self._left[number]:
-                self._seek[number] = None
+            if self._left[number]:
+                return
+            self._seek[number] = None
+        self._depart(number)
 
 
 def _inside(descriptor: int, offset: int, size: int) -> None:
