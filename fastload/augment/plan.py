@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +28,7 @@ from fastload.transforms import (
     Container,
     Identity,
     Normalize,
+    Pad,
     RandomCrop,
     RandomErasing,
     RandomHorizontalFlip,
@@ -36,6 +36,7 @@ from fastload.transforms import (
     RandomResize,
     RandomResizedCrop,
     RandomShortestSize,
+    RandomVerticalFlip,
     Resize,
     ScaleJitter,
     ToDtype,
@@ -59,6 +60,7 @@ _RESAMPLING: Final = (
     RandomResize,
     RandomResizedCrop,
     RandomShortestSize,
+    RandomVerticalFlip,
     Resize,
     ScaleJitter,
     ToDtype,
@@ -105,19 +107,23 @@ class AugmentPlan:
         return any(step.kind.boxes for view in self.views for step in walk(view._steps))
 
     @functools.cached_property
-    def cpu_only(self) -> Transform | None:
-        """The first transform that asks for more than one resampling parallel to the axes; None where none does."""
-        for step in itertools.chain.from_iterable(walk(view._steps) for view in self.views):
-            transform = step.transform
-            bare = isinstance(transform, RandomCrop) and transform.padding is None and not transform.pad_if_needed
-            if not (bare or isinstance(transform, _RESAMPLING)):
-                return transform
-        return None
+    def augmented(self) -> bool:
+        """Whether any transform asks for more than one resampling parallel to the axes, mirrored."""
+        return not all(_resamples(transform) for transform in self._transforms())
+
+    @functools.cached_property
+    def operates(self) -> bool:
+        """Whether any transform asks for more than that with a border in one colour, as far as transforms tell."""
+        return not all(_resamples(transform) or _pads(transform) for transform in self._transforms())
+
+    def _transforms(self) -> Iterator[Transform]:
+        """All of all views, those that others hold included."""
+        return (step.transform for view in self.views for step in walk(view._steps))
 
     @functools.cached_property
     def erases_values(self) -> bool:
         """Whether finished values are overwritten, so that images cannot be normalised later."""
-        erasing = any(isinstance(step.transform, RandomErasing) for view in self.views for step in walk(view._steps))
+        erasing = any(isinstance(transform, RandomErasing) for transform in self._transforms())
         return erasing and self.output.dtype != "uint8"
 
     def draw(
@@ -172,6 +178,16 @@ class AugmentPlan:
             functions = tuple(step.apply for step in drawing.functions)
             views.append(dataclasses.replace(drawing.draws(), ids=numbers, functions=functions))
         return views[0] if len(views) == 1 else interleaved(views)
+
+
+def _resamples(transform: Transform) -> bool:
+    """Whether it is one of _RESAMPLING, or a crop that never adds a border."""
+    bare = isinstance(transform, RandomCrop) and transform.padding is None and not transform.pad_if_needed
+    return bare or isinstance(transform, _RESAMPLING)
+
+
+def _pads(transform: Transform) -> bool:
+    return isinstance(transform, (Pad, RandomCrop)) and transform.padding_mode == "constant"
 
 
 def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentPlan:

@@ -34,6 +34,7 @@ def build_machinery(
     reuse_buffers: bool,
     stats: Stats,
     augmented: bool = False,
+    operates: bool = False,
     values: bool = False,
 ) -> Machinery:
     """Threads, slots and the way out of them, for batches of up to ``rows`` images of the form ``output``.
@@ -42,6 +43,7 @@ def build_machinery(
         num_slots: Slots that stay for good: those that the engine works on and those that the user sees.
         shares: Share of the batches by name of the engine ("cpu", "dali"); one, or two whose sum is 1.
         augmented: Whether images need more than one resampling.
+        operates: Whether they need more than that with borders in one colour.
         values: Whether slots hold finished values in any case, because some of them are overwritten as such.
         The others are the Loader's own.
     """
@@ -56,14 +58,14 @@ def build_machinery(
             slots = OpenSlots()
         else:
             slots = ring(reuse=reuse_buffers) if device is None else ring(allocate=pinned_memory)
-        engine = _build_engine(name, dataset, stored, num_workers, device, stats, augmented)
+        engine = _build_engine(name, dataset, stored, num_workers, device, stats, (augmented, operates))
         lanes.append(Lane(engine=engine, slots=slots, share=share))
     delivery: Delivery
     if device is None:
         delivery = ShownDelivery(output=output, dataset=dataset)
     else:
         delivery = DeviceDelivery(CudaCopyStream(device), output=output, dataset=dataset, device=device)
-    return Machinery(lanes=tuple(lanes), delivery=delivery, output=output, values=values)
+    return Machinery(lanes=tuple(lanes), delivery=delivery, output=output, values=values, operates=operates)
 
 
 def _build_engine(
@@ -73,12 +75,13 @@ def _build_engine(
     num_workers: int,
     device: torch.device | None,
     stats: Stats,
-    augmented: bool,
+    asked: tuple[bool, bool],
 ) -> Engine:
+    augmented, operates = asked
     if name == "dali":
         from fastload.engine.dali import DaliEngine
 
-        return DaliEngine(dataset, output, num_workers=num_workers, device=device, stats=stats)
+        return DaliEngine(dataset, output, num_workers=num_workers, device=device, stats=stats, operates=operates)
     from fastload.engine.cpu import CpuEngine
 
     return CpuEngine(dataset, output, num_workers=num_workers, stats=stats, augmented=augmented)

@@ -13,6 +13,7 @@ from typing import Final
 
 import torch
 
+from fastload.errors import ConfigError
 from fastload.loader.flight import Flight
 from fastload.loader.machinery import Machinery
 from fastload.loader.plan import EpochPlan
@@ -62,17 +63,21 @@ def choose(wanted: str, device: torch.device | None, build: Build, plan: EpochPl
         build: Makes an engine with its slots.
         plan: The epoch that is about to begin.
     """
-    if wanted == "auto" and plan.augment.further:
-        return Choice(shares={"cpu": 1.0}, reason="it makes all views of an image from one read")
     if wanted in ("cpu", "dali"):
         return Choice(shares={wanted: 1.0}, reason="as asked for")
-    if wanted == "auto" and (step := plan.augment.cpu_only) is not None:
-        return Choice(shares={"cpu": 1.0}, reason=f"{type(step).__name__} is carried out on the CPU")
     if wanted == "auto" and device is None:
         return Choice(shares={"cpu": 1.0}, reason="batches stay in ordinary memory")
     if wanted == "auto" and not _has_dali():
         return Choice(shares={"cpu": 1.0}, reason="DALI is not installed (pip install 'fastload[dali]' to compare)")
-    alone = {name: _images_per_second([build({name: 1.0})], plan)[0] for name in ("cpu", "dali")}
+    alone: dict[str, float] = {}
+    for name in ("cpu", "dali"):
+        try:
+            machinery = build({name: 1.0})
+        except ConfigError as error:  # DALI has no such interpolation
+            if wanted == "hybrid" or name == "cpu":
+                raise
+            return Choice(shares={"cpu": 1.0}, reason=str(error))
+        (alone[name],) = _images_per_second([machinery], plan)
     together = _images_per_second([build({name: 1.0}) for name in alone], plan)
     choice = decide(alone, dict(zip(alone, together, strict=True)), must_share=wanted == "hybrid")
     logger.info("engine %s: %s", choice.name, choice.reason)

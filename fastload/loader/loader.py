@@ -74,8 +74,8 @@ class Loader:
         engine: "cpu" decodes in threads of this process; "dali" by NVIDIA DALI, on the device if there is one; "hybrid"
             lets both work, each on the share of the batches that a short measurement gives it. "auto" measures where
             there is a device and DALI, and takes what is the fastest; ``stats().engine`` says what and why. Order and
-            crops are the same with all of them, pixels within 1 grey level but for the borders of crops (see
-            DaliEngine): name an engine where runs have to be equal to the bit.
+            all that is drawn are the same with all of them, resampled pixels within 1 grey level but for the borders of
+            crops (see DaliEngine): name an engine where runs have to be equal to the bit.
         device: None or "cpu" for tensors in ordinary memory; "cuda", "cuda:1" or a torch.device for tensors there,
             copied beside the user's work, one batch ahead.
         seed: 0 <= seed < 2**64. Order and augmentation depend on it.
@@ -216,10 +216,6 @@ class Loader:
         """
         self._transforms = tuple(flatten(transforms))
         self._augment: AugmentPlan = compile_plan(self._transforms)
-        step = self._augment.cpu_only
-        wish = "several views of an image" if step is None and self._augment.further else step
-        if wish is not None and self._engine in ("dali", "hybrid"):
-            raise ConfigError(f'the DALI engine cannot carry out {wish}: use engine="cpu", or "auto", which then does')
 
     def set_epoch(self, epoch: int) -> None:
         """The next ``iter`` reads this epoch, from its beginning; where a loaded state stands in it, from there."""
@@ -384,13 +380,10 @@ class Loader:
         """Keeps what the last epoch was read with if it still serves, else builds another."""
         rows = self.batch_size if self._batches.last_batch == "pad" else min(self.batch_size, self._order.num_samples)
         output = self._augment.output.altered(memory_format=self._memory_format)
-        kept = self._keeper.machinery
-        on_cpu, values = self._augment.cpu_only is not None, self._augment.erases_values
+        kept, values, operates = self._keeper.machinery, self._augment.erases_values, self._augment.operates
         if kept is not None and kept.usable and (kept.output, kept.values) == (output, values):
-            if not ((on_cpu or self._augment.further) and kept.uses_dali):
+            if not kept.uses_dali or kept.operates == operates:
                 return
-        if (on_cpu or self._augment.further) and self._choice is not None and "dali" in self._choice.shares:
-            self._choice = None
         self._keeper.close_machinery()
         build = functools.partial(
             build_machinery,
@@ -402,7 +395,8 @@ class Loader:
             num_workers=self.num_workers,
             device=self.device,
             reuse_buffers=self._reuse_buffers,
-            augmented=on_cpu,
+            augmented=self._augment.augmented,
+            operates=operates,
             values=values,
         )
         if self._choice is None:

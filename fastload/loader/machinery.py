@@ -22,6 +22,7 @@ class Machinery:
         delivery: Makes batches of them.
         output: What it was built for; a Loader that needs another output builds another one.
         values: Whether slots hold finished values, whatever the device could still do to them.
+        operates: Whether it was built for more than a resampling with borders in one colour.
         process: The process that built it: threads do not follow into a forked child.
         closed: Whether it was ended.
     """
@@ -30,6 +31,7 @@ class Machinery:
     delivery: Delivery
     output: Output
     values: bool = False
+    operates: bool = False
     process: int = field(default_factory=os.getpid)
     closed: bool = False
     _builder: int = field(default_factory=threading.get_ident)

@@ -33,6 +33,10 @@ class Indexed(MemoryDataset):
         return SIZES[ids]
 
 
+def darken(image, parameters):
+    image[:] = image // 2
+
+
 @pytest.fixture
 def make_engine():
     made = []
@@ -74,6 +78,11 @@ def with_both(make_engine, plan):
         [*CROP, *HALVES, T.RandomErasing(0.7, value="random")],
         [*OPERATION, *CROP],
         [T.RandomPosterize(3, 0.7), *CROP, T.ColorJitter(0.4)],
+        [*CROP, T.RandAugment(), T.RandomErasing(0.5)],
+        [*CROP, T.TrivialAugmentWide(), *FLOATS],
+        [*CROP, T.Lambda(darken), T.RandomInvert(0.5)],
+        [T.Lambda(darken), T.RandomInvert(0.5), *CROP],
+        [T.RandomCrop(48, padding=9, padding_mode="reflect"), *FLIPS],
         [VIEWS],
         [VIEWS, *HALVES],
     ],
@@ -94,9 +103,12 @@ def test_what_follows_the_resampling_is_the_cpu_engines(make_engine, chain, memo
         [T.RandomPerspective(p=0.7, fill=(1, 200, 3)), T.CenterCrop(48), *FLIPS],
         [T.RandomAffine(20, (0.1, 0.1), (0.8, 1.2), 10), T.RandomCrop(48, padding=9, fill=3)],
         [T.MultiView([[T.RandomRotation(30), T.CenterCrop(40)], CROP])],
+        [*CROP, T.AugMix()],
+        [*CROP, T.GaussianBlur(5), T.GaussianNoise()],
+        [T.GaussianBlur(5), *CROP],
     ],
 )
-def test_maps_are_within_a_level_of_the_cpu_engines(make_engine, chain):
+def test_maps_blurs_and_sums_are_within_a_level_of_the_cpu_engines(make_engine, chain):
     expected, found = with_both(make_engine, compile_plan(chain))
     difference = np.abs(found.astype(int) - expected)
     assert (difference > 0).mean() < 0.01

@@ -198,12 +198,110 @@ def test_dali_decodes_for_proof_only_what_nobody_proved(photos, train, tmp_path,
         assert len(proofs) == expected, (source, verify)
 
 
-def test_what_dali_cannot_carry_out_is_refused_by_name_and_auto_takes_the_cpu(photos, monkeypatch):
-    chain = [T.RandomResizedCrop(32), T.RandomApply([T.ColorJitter(0.4)])]
-    for engine in ("dali", "hybrid"):
-        with pytest.raises(ConfigError, match=r"cannot carry out ColorJitter.*engine=\"cpu\""):
-            fl.Loader(photos, batch_size=8, transforms=chain, engine=engine)
+FLOATS = [T.ToDtype(torch.float32, scale=True), T.Normalize([0.5] * 3, [0.25] * 3)]
+CROP = [T.RandomCrop(24), T.RandomHorizontalFlip(), T.RandomVerticalFlip()]  # nothing is resampled
+STRONG = [*CROP, T.ColorJitter(0.4, 0.4, 0.4, 0.1), T.RandAugment(), *FLOATS, T.RandomErasing(0.5, value="random")]
+RESAMPLED = [T.RandomResizedCrop(24), T.RandomHorizontalFlip(), T.RandomVerticalFlip(), T.ColorJitter(0.1)]
+# Chains, and how much of their values may be further than 1 level from the CPU engine's.
+PLANS = {
+    "strong": (STRONG, 0.0),
+    "borders": ([T.RandomCrop(28, padding=5, fill=(7, 200, 99)), *CROP[1:]], 0.0),
+    "before": ([T.RandomInvert(0.5), T.RandomEqualize(0.5), *CROP, T.RandomPosterize(4)], 0.0),
+    "mixed": ([*STRONG, T.MixUp(), T.CutMix()], 0.0),
+    "maps": ([T.RandomRotation(20, fill=9), T.RandomPerspective(), T.CenterCrop(24)], 1e-3),
+    "views": ([T.MultiView([CROP, [*RESAMPLED[:3], T.RandomGrayscale()], [T.RandomInvert(), T.CenterCrop(16)]])], 0.05),
+    "resampled": (RESAMPLED, 0.05),
+}
+
+
+def images_of(batch):
+    return batch.images if isinstance(batch.images, tuple) else (batch.images,)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("engine", ["dali", "hybrid"])
+@pytest.mark.parametrize("name", PLANS)
+def test_every_plan_has_the_order_draws_and_images_of_the_cpu_engine(photos, name, engine, device, quick):
+    chain, share = PLANS[name]
+    options = {"batch_size": 8, "transforms": chain, "num_workers": 2, "seed": 5}
+    with fl.Loader(photos, engine="cpu", **options) as loader:
+        expected = [(batch.ids, batch.labels.clone(), [view.clone() for view in images_of(batch)]) for batch in loader]
+    with fl.Loader(photos, engine=engine, device=device, **options) as loader:
+        found = [(batch.ids, batch.labels.cpu(), [view.cpu() for view in images_of(batch)]) for batch in loader]
+        assert loader.stats().epoch.read == 50
+    step = 1 if expected[0][2][0].dtype == torch.uint8 else 1 / 255 / 0.25
+    for (ids, labels, views), (other_ids, other_labels, others) in zip(expected, found, strict=True):
+        assert torch.equal(ids, other_ids)
+        assert torch.equal(labels, other_labels)
+        for view, other in zip(views, others, strict=True):
+            assert view.shape == other.shape
+            assert view.dtype == other.dtype
+            assert other.is_contiguous(memory_format=torch.channels_last)
+            if device == "cpu":
+                assert ((view.float() - other.float()).abs() > 1.01 * step).float().mean() <= share
+
+
+@pytest.mark.parametrize("engine", ["dali", "hybrid"])
+def test_an_augmented_run_goes_on_to_the_bit_where_a_state_was_taken(photos, engine, quick, monkeypatch):
+    shares = {"cpu": 0.5, "dali": 0.5} if engine == "hybrid" else {"dali": 1.0}
+    monkeypatch.setattr("fastload.loader.loader.choose", lambda *_: Choice(shares=shares, reason=""))
+    options = {"batch_size": 8, "transforms": [T.RandomInvert(0.2), *STRONG], "engine": engine}
+    with fl.Loader(photos, num_workers=1, **options) as loader:
+        iterator = iter(loader)
+        for _ in range(3):
+            next(iterator)
+        state = loader.state_dict()
+        rest = [batch.images.clone() for batch in iterator]
+    with fl.Loader(photos, num_workers=3, prefetch=3, **options) as loader:
+        loader.load_state_dict(state)
+        again = [batch.images.clone() for batch in loader]
+    assert len(rest) == 4
+    assert all(torch.equal(one, other) for one, other in zip(rest, again, strict=True))
+
+
+@pytest.mark.parametrize("engine", ["dali", "hybrid"])
+@pytest.mark.parametrize("name", ["strong", "before", "views"])
+def test_damaged_samples_of_every_plan_are_replaced_and_listed_alike(own_photos, name, engine, quick):
+    for path in (damaged := sorted(own_photos.rglob("*.jpg"))[::9]):
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    accounts = []
+    for which in ("cpu", engine):
+        options = {"batch_size": 8, "transforms": PLANS[name][0], "num_workers": 2, "on_error": "skip"}
+        with fl.Loader(own_photos, engine=which, **options) as loader:
+            ids = [batch.ids.tolist() for batch in loader]
+            epoch = loader.stats().epoch
+        accounts.append((ids, epoch.read, [(one.key, one.replacement_key, one.batch) for one in epoch.skipped]))
+    assert accounts[0] == accounts[1]
+    assert len(accounts[0][2]) == len(damaged)
+
+
+def test_other_transforms_go_on_with_dali(photos):
+    with fl.Loader(photos, batch_size=8, transforms=CROP, num_workers=2, engine="dali") as loader:
+        for chain in (CROP, [*CROP, T.ColorJitter(0.4)], PLANS["views"][0], [T.RandomInvert(), *CROP], CROP):
+            loader.set_transforms(chain)
+            found = [[view.clone() for view in images_of(batch)] for batch in loader]
+            epoch = loader.stats().epoch.epoch
+            with fl.Loader(photos, batch_size=8, transforms=chain, num_workers=2, engine="cpu") as other:
+                other.set_epoch(epoch)
+                expected = [[view.clone() for view in images_of(batch)] for batch in other]
+            assert all(torch.equal(a[0], b[0]) for a, b in zip(found, expected, strict=True))
+
+
+def test_auto_takes_the_cpu_where_dali_cannot_make_the_output(photos, monkeypatch):
+    chain = [T.RandomResizedCrop(32, interpolation="area")]
     with fl.Loader(photos, batch_size=8, transforms=chain, num_workers=2) as loader:
         plan, build = epoch_plan_and_builder(loader, monkeypatch)
         choice = choose("auto", torch.device("cuda", 0), build, plan)
-    assert choice == Choice(shares={"cpu": 1.0}, reason="ColorJitter is carried out on the CPU")
+        assert choice.name == "cpu"
+        assert "no area interpolation" in choice.reason
+        with pytest.raises(ConfigError, match="no area interpolation"):
+            choose("hybrid", torch.device("cuda", 0), build, plan)
+
+
+@pytest.mark.parametrize("name", ["strong", "views"])
+def test_auto_measures_augmented_plans(photos, monkeypatch, name, quick):
+    with fl.Loader(photos, batch_size=8, transforms=PLANS[name][0], num_workers=2) as loader:
+        plan, build = epoch_plan_and_builder(loader, monkeypatch)
+        choice = choose("auto", torch.device("cuda", 0), lambda shares: build(shares=shares), plan)
+    assert "both at once" in choice.reason

@@ -164,11 +164,6 @@ def test_a_wrong_chain_is_one_clear_error(photos, transforms, options, message):
         load(photos, *transforms, **options)
 
 
-def test_one_engine_makes_views(photos):
-    with pytest.raises(ConfigError, match=r'several views.*engine="cpu"'):
-        load(photos, T.MultiView([FIRST, THIRD]), engine="dali")
-
-
 @pytest.mark.parametrize(
     "options",
     [
