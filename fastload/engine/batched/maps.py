@@ -2,7 +2,8 @@
 
 Positions are float64 and counted from an image's upper left corner, as in the CPU engine; bilinear is float32, as
 torchvision's, where the CPU engine has 16 bits: the two are within one level of each other, and equal in 97 values of a
-hundred. Nearest is equal but where a position lies within 1/16,000 of a pixel of the border between two.
+hundred. Nearest is equal but where a position lies within 1/16,000 of a pixel of the border between two; the edges of
+images between are, but where the middle of a pixel lies on one.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def _mix(
     x, y = x - 0.5, y - 0.5
     left, top = x.floor(), y.floor()
     right, below = (x - left).float(), (y - top).float()
-    total, mask = torch.zeros((), device=x.device), torch.zeros((), device=x.device)
+    total = mask = torch.zeros((), dtype=torch.float32, device=x.device)
     for down in (0, 1):
         for across in (0, 1):
             pixels, inside = window.find(top + down, left + across)

@@ -61,7 +61,7 @@ def elastic(planes: torch.Tensor, group: Group) -> torch.Tensor:
         radii = np.where(sigma > 0.0, np.minimum(((8.0 * sigma + 1.0).astype(np.int64) | 1) // 2, _MAX_RADIUS), 0)
         kernels = (_find_weights(radii, np.maximum(values[:, 6 + other], 1e-3)) for other in (0, 1))
         # Divided by a tensor: by a number torch would multiply with its inverse on a GPU.
-        size = torch.full((), float(side), device=device)
+        size = torch.full((), side, dtype=torch.float32, device=device)
         moved = _filtered(noise, *kernels)[:, 0] * group.numbers[:, 4 + axis].float().view(-1, 1, 1) / size
         own = np.arange(1 - side, side, 2) / side
         base = send(own.astype(np.float32), device)

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from fastload.engine.batched.arithmetic import as_levels, fma, per_sample, rounded
+from fastload.engine.batched.arithmetic import as_levels, fma, per_sample, rounded, send
 from fastload.engine.batched.tables import FROM_SHARE, TO_SHARE
 
 _RED, _GREEN, _BLUE = (float(np.float32(weight)) for weight in (0.2989, 0.587, 0.114))
@@ -69,8 +69,7 @@ def hue(planes: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     falling = ((1.0 - part) * value).clamp_(0.0, 1.0)
     rising = ((part + rest) * value).clamp_(0.0, 1.0)
     levels = (torch.stack((value, falling, rising, (rest * value).clamp_(0.0, 1.0)), 1) * float(FROM_SHARE)).byte()
-    sixths = torch.tensor(_SIXTHS).to(planes.device, non_blocking=True)
-    which = sixths[sector.long() % 6].permute(0, 3, 1, 2)
+    which = send(np.array(_SIXTHS), planes.device)[sector.long() % 6].permute(0, 3, 1, 2)
     return levels.gather(1, which)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from fastload.augment.parameters import Draws, Output
 from fastload.augment.program import Program
+from fastload.engine.batched.arithmetic import send
 from fastload.engine.batched.erasing import erase_stored
 from fastload.engine.batched.maps import warp_levels
 from fastload.engine.batched.program import operate, planes_of
@@ -66,8 +67,7 @@ def _store(images: torch.Tensor, program: Program | None, output: Output) -> tor
     if output.dtype == "uint8":
         planes.copy_(images.permute(0, 3, 1, 2))
     else:
-        both = (torch.tensor(numbers, dtype=torch.float32) for numbers in (output.scale, output.bias))
-        scale, bias = (numbers.to(device, non_blocking=True) for numbers in both)
+        scale, bias = (send(np.array(numbers, np.float32), device) for numbers in (output.scale, output.bias))
         for rows in in_parts(count, values):
             planes[rows].copy_((images[rows] * scale).add_(bias).permute(0, 3, 1, 2))
     for group in schedule(program, device, stored=True) if program is not None else ():
