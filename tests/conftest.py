@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share: the real photographs, where they are at hand."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Image folders of tests leave nothing in the user's cache, and no test depends on what an earlier one left there.
 os.environ["FASTLOAD_SEEK_CACHE_GB"] = "0"
+
+with contextlib.suppress(ImportError):  # not needed by the tests of a GPU
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says more about the machine than about the code.
+    settings.register_profile("fastload", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("fastload")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

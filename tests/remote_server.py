@@ -29,7 +29,7 @@ class Script:
         misdeeds: Chosen among, by chance.
         share: Of the requests that are mistreated, 0 to 1.
         delay: Seconds before each answer.
-        slow: Files with this ending are answered after 30 seconds.
+        slow: Files with this ending are answered after two minutes.
         gone: Every connection is closed without an answer.
         missing: Names that it says it does not have.
         index: Whether it lists folders, as Python's own server does.
@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.at_once -= 1
         if name.endswith(server.script.slow):
-            time.sleep(30)
+            time.sleep(120)
         path = server.folder / name
         if deed == "gone":
             self.close_connection = True

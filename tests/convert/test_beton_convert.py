@@ -259,13 +259,13 @@ def test_killed_at_random_moments(photos, tmp_path):
         if not extra:
             time.sleep(generator.uniform(0, 0.3))
             child.kill()
-        _, errors = child.communicate(timeout=60)
+        _, errors = child.communicate(timeout=600)
         assert child.returncode in (0, -signal.SIGKILL), errors
         killed += child.returncode != 0
         if (folder / "x.beton").exists():
             assert (folder / "x.beton").read_bytes() == expected[".beton"]
     child = start(photos, folder / "x.beton")
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=600)
     assert child.returncode == 0, errors
     assert killed >= 2
     assert {path.name.removeprefix("x"): path.read_bytes() for path in folder.iterdir()}.keys() == expected.keys()
@@ -277,10 +277,10 @@ def test_a_full_disk_leaves_no_file_and_costs_nothing_that_is_done(photos, tmp_p
     convert(photos, tmp_path / "expected.beton", seed=7, quality=85)
     (tmp_path / "out").mkdir()
     child = start(photos, tmp_path / "out" / "x.beton", largest_file=(8 << 20) + 150_000)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=600)
     assert child.returncode == 1
     assert "the conversion cannot write" in errors
     assert os.listdir(tmp_path / "out") == [".x.beton.fastload-convert"]
     child = start(photos, tmp_path / "out" / "x.beton")
-    child.communicate(timeout=60)
+    child.communicate(timeout=600)
     assert (tmp_path / "out" / "x.beton").read_bytes() == (tmp_path / "expected.beton").read_bytes()

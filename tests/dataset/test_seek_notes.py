@@ -275,5 +275,5 @@ def test_processes_that_note_together_lose_nothing(photos, cache):
     parts = [list(range(start, COUNT, 3)) for start in range(3)]
     command = [sys.executable, "-c", CHILD, photos, cache.parent, "never"]
     children = [subprocess.Popen([*command, json.dumps(part)]) for part in parts]
-    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    assert [child.wait(timeout=600) for child in children] == [0, 0, 0]
     assert indexed(photos) == JPEGS

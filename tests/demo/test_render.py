@@ -38,7 +38,7 @@ def test_another_process_with_other_threads_writes_the_same_bytes(tmp_path):
         "render_data(sys.argv[1], num_train=40, num_val=20, seed=3, num_threads=5); "
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "there")], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "there")], check=True, timeout=600)
     assert digests(tmp_path / "here") == digests(tmp_path / "there")
     assert len(files(here.train)) == 40
 

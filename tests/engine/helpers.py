@@ -201,7 +201,7 @@ def threads_of_engines():
     return [thread for thread in threading.enumerate() if thread.name.startswith("fastload-cpu")]
 
 
-def eventually(condition, seconds=10.0):
+def eventually(condition, seconds=120.0):
     """Waits until ``condition()`` holds; False if it never does."""
     end = time.monotonic() + seconds
     while not condition():

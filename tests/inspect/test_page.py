@@ -159,7 +159,7 @@ def browse(page, width, folder, dark):
         [program, *flags.split(), profile, (folder / "frame.html").as_uri()],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         encoding="utf-8",
     )
     result = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.S)

@@ -44,7 +44,7 @@ def run_ranks(command, *arguments):
         env={**kept, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -19,7 +19,7 @@ def threads():
     return {thread for thread in threading.enumerate() if thread.name.startswith("fastload")}
 
 
-def wait_for_none(before, seconds=10.0):
+def wait_for_none(before, seconds=120.0):
     """Threads that the collector ends are not waited for by anybody else."""
     end = time.monotonic() + seconds
     while threads() - before and time.monotonic() < end:

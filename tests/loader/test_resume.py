@@ -60,7 +60,7 @@ def run_ranks(path, *, world, batches, state=None, workers=2, last_batch="drop",
         "shuffle": shuffle,
     }
     command = [sys.executable, "-c", RUN, json.dumps(job)]
-    output = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300).stdout)
+    output = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout)
     return output["seen"], output["state"]
 
 

@@ -169,9 +169,9 @@ def test_two_processes_share_a_cache(two, tmp_path):
         ]
         for process in processes:
             process.start()
-        found = [answers.get(timeout=60) for _ in range(6)]
+        found = [answers.get(timeout=600) for _ in range(6)]
         for process in processes:
-            process.join(60)
+            process.join(600)
             assert process.exitcode == 0
         assert set(found) == {checksum(two / "a")}
         server.forget()
@@ -251,7 +251,7 @@ def test_a_full_disk_is_a_warning(two, tmp_path, megabytes):
         pytest.skip("this system mounts nothing for us")
     with serving(two) as server:
         command = [*inside, mount, disk, sys.executable, "-c", _ON_A_SMALL_DISK, f"{server.url}/a", disk]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(checksum(two / "a"))] * 2
     assert "cannot be written to (No space left on device); going on without" in done.stderr

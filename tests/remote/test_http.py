@@ -142,11 +142,9 @@ def test_a_server_that_asks_for_patience_gets_it(server):
 
 
 def test_bytes_that_come_too_slowly_are_broken_off(server):
-    patience = Patience(attempts=2, timeout=0.3, slowest=100_000.0, first_wait=0.001)
-    begin = time.monotonic()
+    patience = Patience(attempts=2, timeout=2.0, slowest=100_000.0, first_wait=0.001)
     with pytest.raises(Unreachable, match=r"only .* bytes came in"):
         read(at(server, "trickle/x"), start=0, size=900, patience=patience)
-    assert time.monotonic() - begin < 20
 
 
 def test_an_encoding_that_was_not_asked_for_is_refused(server):
@@ -172,7 +170,7 @@ def test_a_proxy_is_asked_where_the_environment_names_one(server, monkeypatch):
 
 
 def test_a_connection_serves_many_requests_and_one_that_was_closed_meanwhile_costs_none(server):
-    fetcher = Fetcher(at(server, ""), Patience(attempts=1, timeout=2.0))
+    fetcher = Fetcher(at(server, ""), Patience(attempts=1, timeout=60.0))
     target = memoryview(bytearray(100))
     for _ in range(5):
         fetcher.read_range(at(server, "file/x"), 7, target, given_up=lambda: False)

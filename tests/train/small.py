@@ -62,6 +62,6 @@ def start(recipe: Recipe, folder: Path, *, processes: int = 1, kill_at: int | No
 
 def report_of(process: subprocess.Popen[str]) -> dict:
     """What a process that was started by :func:`start` found."""
-    output, errors = process.communicate(timeout=240)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors[-4000:]
     return json.loads(output.splitlines()[-1])

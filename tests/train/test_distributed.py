@@ -59,7 +59,7 @@ def test_several_processes_end_where_one_does(images, tmp_path, alone, processes
 
 def test_a_run_of_two_that_was_killed_goes_on_with_four(images, tmp_path, alone):
     killed = start(split(images, tmp_path / "run", 2), tmp_path, processes=2, kill_at=13)
-    killed.communicate(timeout=240)
+    killed.communicate(timeout=600)
     assert killed.returncode != 0
     recipe = split(images, tmp_path / "run", 4, "checkpoint.resume=auto")
     assert_same_result(tmp_path / "run", report_of(start(recipe, tmp_path, processes=4)), alone)
@@ -69,7 +69,7 @@ def test_a_run_of_two_that_was_killed_goes_on_with_four(images, tmp_path, alone)
 def test_an_error_of_rank_0_ends_all(images, tmp_path):
     train(small_recipe(images, tmp_path / "run", "train.epochs=1"))
     process = start(small_recipe(images, tmp_path / "run", "train.epochs=1"), tmp_path, processes=2)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode != 0
     assert errors.count("holds another run") >= 2
 

@@ -42,7 +42,7 @@ def test_a_killed_run_ends_with_the_bits_of_one_left_alone(images, tmp_path):
         small_recipe(images, tmp_path / "killed", *EVERYTHING, "checkpoint.resume=auto"), tmp_path, kill_at=26
     )
     alone = train(small_recipe(images, tmp_path / "alone", *EVERYTHING))
-    killed.communicate(timeout=240)
+    killed.communicate(timeout=600)
     assert killed.returncode == -signal.SIGKILL
     stands = checkpoint.load(tmp_path / "killed" / "checkpoints" / "last").state
     assert (stands["run"]["epoch"], stands["run"]["batch"]) == (1, 8)

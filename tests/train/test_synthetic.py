@@ -72,7 +72,7 @@ def test_the_recipes_run_on_synthetic_data(tmp_path):
 def test_a_killed_synthetic_run_goes_on(tmp_path):
     recipe = small_recipe(NOWHERE, tmp_path / "run", "checkpoint.every_steps=1", "checkpoint.resume=auto", *SMALL)
     killed = start(recipe, tmp_path, kill_at=6)
-    killed.communicate(timeout=240)
+    killed.communicate(timeout=600)
     assert killed.returncode != 0
     report = report_of(start(recipe, tmp_path))
     assert (report["steps"], report["train_images"]) == (8, 32)
