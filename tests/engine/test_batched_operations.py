@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as F
 from fastload.augment.program import VALUES, Code
 from fastload.engine.batched import run_operations, schedule
 from fastload.engine.cpu.programs import run_program
+from fastload.engine.operations import RANGES
 from fastload.errors import ConfigError
 from tests.engine.batched_cases import DEVICES, DRAWN, NEARLY, load_photographs, program
 
@@ -177,6 +178,35 @@ def test_parts_of_a_batch_are_the_batch(photographs, monkeypatch):
     np.testing.assert_array_equal(batched(photographs, rows), whole)
     np.testing.assert_array_equal(whole, one_by_one(photographs, rows))
     np.testing.assert_array_equal(photographs, before)
+
+
+def wild(code, rng):
+    """Numbers of all kinds that ``check_operations`` lets through."""
+    made = []
+    for low, high in RANGES[code]:
+        kind = rng.integers(0, 3)
+        made.append(np.clip((rng.normal() * 50, rng.uniform(low, high), rng.choice([low, high]))[kind], low, high))
+    if code in (Code.POSTERIZE, Code.PERMUTE, Code.FRAME, Code.JPEG):
+        made = [float(round(value)) for value in made]
+    if code == Code.BLUR:
+        made[:2] = [value // 2 * 2 + 1 for value in made[:2]]
+    return made
+
+
+def test_wild_numbers_do_what_they_do_on_the_cpu_engine():
+    """No index leaves its image, where a GPU would be lost, and what is exact stays so, whatever the numbers are."""
+    rng = np.random.default_rng(1)
+    codes = [code for code in RANGES if code in DRAWN]
+    for _ in range(15):
+        images = rng.integers(0, 256, (20, *rng.integers(1, 70, 2), 3)).astype(np.uint8)
+        rows = []
+        for _ in images:
+            chosen = [codes[i] for i in rng.integers(0, len(codes), 2)]
+            rows.append([(code, *wild(code, rng)) for code in chosen])
+        ours, theirs = batched(images, rows), one_by_one(images, rows)
+        exact = [not NEARLY & {code for code, *_ in row} for row in rows]
+        np.testing.assert_array_equal(ours[exact], theirs[exact])
+        assert sum(exact) > 5
 
 
 ON_DEVICE = [code for code in DRAWN if code != Code.JPEG]
