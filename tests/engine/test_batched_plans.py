@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fastload import transforms as T
 from fastload.augment import compile_plan
@@ -73,3 +74,19 @@ def test_plans_come_out_as_the_cpu_engine_s(photographs, name, device):
         # But where the middle of a pixel lies on the edge of an image between: 3 of a million did.
         assert ((made.int() - theirs.int()).abs() > 1).float().mean() < 1e-5
     assert drawn.after is None or len(set(drawn.after.code.tolist()) & set(Code)) > 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [name for name in CHAINS if name != "filters"])  # which have JPEG
+def test_a_gpu_is_never_waited_for(photographs, name):
+    plan = compile_plan([T.CenterCrop(SIDE), *CHAINS[name]])
+    sizes = np.array([image.shape[:2] for image in photographs], np.int32)
+    drawn = plan.draw(seed=3, epoch=0, ids=np.arange(COUNT), sizes=sizes)
+    levels = stacked(windows(photographs, drawn), "cuda")
+    finish(levels, drawn, plan.output)  # memory is pinned here for the first time
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        finish(levels, drawn, plan.output)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 def send(array: NDArray[Any], device: torch.device) -> torch.Tensor:
     """An array on a device; the host does not wait for what the device has yet to do."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cuda" and tensor.numel():
+        # From other memory CUDA may wait until what is queued is done. torch keeps pinned blocks for their next use.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def per_sample(values: torch.Tensor) -> torch.Tensor:
