@@ -121,7 +121,7 @@ def test_maps_are_the_cpu_engine_s(seed, device):
     off = (ours - theirs).abs()
     smooth = torch.from_numpy(warp.bilinear)
     assert off[smooth].max() <= 1
-    assert (off[smooth] > 0).float().mean() < 0.03
+    assert (off[smooth] > 0).float().mean() < 0.01
     # Nearest: where a position lies between two pixels.
     assert (off[~smooth] > 0).float().mean() < 0.001
 

@@ -1,7 +1,7 @@
 """Operations that mix a pixel with those around it, or take it from elsewhere in its image, on many images at once.
 
 Sharpness and frames equal the CPU engine's to the level. Blurs are float32 sums as torchvision's, within one level of
-the CPU engine's 16 bits (and equal in 95 values of a hundred).
+the CPU engine's 16 bits (and equal in 99 % of the values, in 96 % where most of many taps weigh nothing).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from fastload.augment.portable import exp
 from fastload.engine.batched.arithmetic import as_levels, fma, per_sample, send
 from fastload.engine.batched.maps import take_at
 from fastload.engine.batched.noise import keys_of, shares
@@ -113,7 +114,7 @@ def _find_weights(radii: NDArray[np.int64], sigmas: NDArray[np.float64]) -> NDAr
     """Gaussians as torchvision samples them, float32 (k, 2 * r + 1), 0 where one reaches less far than the widest."""
     away = np.abs(np.arange(-radii.max(), radii.max() + 1))
     ratio = away / sigmas[:, None]
-    weights = np.where(away <= radii[:, None], np.exp(-0.5 * ratio * ratio), 0.0)
+    weights = np.where(away <= radii[:, None], exp(np.maximum(-0.5 * ratio * ratio, -699.0)), 0.0)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
