@@ -2,8 +2,8 @@
 
 Positions are float64 and counted from an image's upper left corner, as in the CPU engine; bilinear is float32, as
 torchvision's, where the CPU engine has 16 bits: the two are within one level of each other, and equal in 99.7 % of the
-values of photographs. Nearest is equal but where a position lies within 1/16,000 of a pixel of the border between two; the edges of
-images between are, but where the middle of a pixel lies on one.
+values of photographs. Nearest is equal but where a position lies within 1/16,000 of a pixel of the border between two;
+the edges of images between are, but where the middle of a pixel lies on one.
 """
 
 from __future__ import annotations
