@@ -6,9 +6,13 @@ import functools
 from collections.abc import Mapping
 from typing import Final, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fastload.augment import Output
+from fastload.augment.parameters import Function
+from fastload.augment.program import Program
 from fastload.batch import Ring, storage_dtype
 from fastload.dataset import Dataset
 from fastload.device import CudaCopyStream, pinned_memory
@@ -81,7 +85,15 @@ def _build_engine(
     if name == "dali":
         from fastload.engine.dali import DaliEngine
 
-        return DaliEngine(dataset, output, num_workers=num_workers, device=device, stats=stats, operates=operates)
+        make = functools.partial(DaliEngine, num_workers=num_workers, device=device, stats=stats)
+        return make(dataset, output, operates=operates, edit=_edit)
     from fastload.engine.cpu import CpuEngine
 
     return CpuEngine(dataset, output, num_workers=num_workers, stats=stats, augmented=augmented)
+
+
+def _edit(image: NDArray[np.uint8], program: Program, functions: tuple[Function, ...]) -> NDArray[np.uint8]:
+    """Operations on an image in the host's memory for an engine that has no kernels there, which load when needed."""
+    from fastload.engine.cpu.programs import edit_image
+
+    return edit_image(image, program, functions)

@@ -10,7 +10,9 @@ from fastload import transforms as T
 from fastload.augment import compile_plan
 from fastload.engine.base import OpenSlot, Request
 from fastload.engine.cpu import CpuEngine
+from fastload.engine.cpu.programs import edit_image
 from fastload.engine.dali import DaliEngine
+from fastload.engine.dali.samples import edit_by_torch
 from fastload.errors import ConfigError
 from fastload.stats import Stats
 from tests.engine.helpers import MemoryDataset, jpeg, make_slot, picture
@@ -41,10 +43,10 @@ def darken(image, parameters):
 def make_engine():
     made = []
 
-    def make(engine, plan, *, files=FILES, stats=None, proven=False):
+    def make(engine, plan, *, files=FILES, stats=None, proven=False, **options):
         dataset = Indexed(files)
         dataset.proven = proven
-        made.append(engine(dataset, plan.output, num_workers=2, stats=stats or Stats()))
+        made.append(engine(dataset, plan.output, num_workers=2, stats=stats or Stats(), **options))
         return made[-1]
 
     yield make
@@ -169,6 +171,15 @@ def test_an_open_slot_holds_what_an_array_would_and_takes_substitutes(make_engin
     if images.dtype == torch.bfloat16:
         images = images.view(torch.int16)
     np.testing.assert_array_equal(images.numpy(), slot.view(np.int16) if slot.dtype == np.uint16 else slot)
+
+
+@pytest.mark.parametrize("edit", [edit_image, edit_by_torch])
+def test_either_may_carry_out_what_comes_before_the_resampling(make_engine, edit):
+    plan = compile_plan([T.RandomInvert(0.5), T.RandomEqualize(0.5), T.RandomSolarize(90), T.Lambda(darken), *CROP])
+    expected, found = make_slot(12, plan.output), make_slot(12, plan.output)
+    make_engine(CpuEngine, plan).submit(request(plan), expected).result()
+    make_engine(DaliEngine, plan, edit=edit).submit(request(plan), found).result()
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_requests_of_every_kind_take_turns(make_engine):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastload import jit
-from fastload.augment.parameters import Draws, Output
+from fastload.augment.parameters import Draws, Function, Output
 from fastload.augment.program import POINTWISE, VALUES, Code, Program
 from fastload.engine.cpu.kernels.augment import (
     AFTER_BEGIN,
@@ -133,7 +133,11 @@ def operation_entries() -> NDArray[np.int64]:
 
 
 def run_with_functions(
-    extras: Extras, span: tuple[int, int], size: tuple[int, int], draws: Draws, block: NDArray[np.uint8]
+    extras: Extras,
+    span: tuple[int, int],
+    size: tuple[int, int],
+    functions: tuple[Function, ...],
+    block: NDArray[np.uint8],
 ) -> tuple[bool, float]:
     """Operations with functions of the user among them, on the canvas of a studio.
 
@@ -151,7 +155,7 @@ def run_with_functions(
             started = perf_counter()
             copy_out(block, height * width, pixels)
             values = extras.operations[call, 1:]
-            draws.functions[int(values[0])](pixels[: 3 * height * width].reshape(height, width, 3), values[1:].copy())
+            functions[int(values[0])](pixels[: 3 * height * width].reshape(height, width, 3), values[1:].copy())
             copy_in(pixels, height * width, block)
             seconds += perf_counter() - started
         begin = call + 1
@@ -177,17 +181,29 @@ def run_program(image: NDArray[np.uint8], codes: ArrayLike, values: ArrayLike) -
     numbers[:, : given.shape[1]] = given
     program = Program(start=np.array([0, len(code)], np.int64), code=code, values=numbers)
     check_operations(program, 1, "the program")
+    return edit_image(image, program)
+
+
+def edit_image(image: NDArray[np.uint8], program: Program, functions: tuple[Function, ...] = ()) -> NDArray[np.uint8]:
+    """The same for a program of one sample that ``check_operations`` has let through.
+
+    Args:
+        image: uint8 (height, width, 3); left as it is.
+        program: The operations.
+        functions: What the numbers of Code.LAMBDA mean.
+    """
     compile_operations()
     height, width = image.shape[:2]
     pixels = np.empty(image.size + SLACK, np.uint8)
     pixels[: image.size] = image.reshape(-1)
-    block = new_studio(height * width, floats=True, kept=True)
+    extras = Extras(NO_EXTRAS.numbers, NO_EXTRAS.spans, _rows(program.code, program.values))
+    floats, kept = studio_needs(extras)
+    block = new_studio(height * width, floats=floats, kept=kept)
     copy_in(pixels, height * width, block)
-    done = run_operations(_rows(code, numbers), 0, len(code), height, width, block, operation_entries())
+    done, _ = run_with_functions(extras, (0, len(program.code)), (height, width), functions, block)
     assert done, "the studio was made for this image"
     copy_out(block, height * width, pixels)
-    result: NDArray[np.uint8] = pixels[: image.size].reshape(image.shape).copy()
-    return result
+    return pixels[: image.size].reshape(image.shape)
 
 
 def _warm_up_operations() -> None:

@@ -330,13 +330,13 @@ class Worker:
         if before[0] < before[1]:
             copy_in(workspace.pixels, height * width, workspace.studio)
             span, size = (int(before[0]), int(before[1])), (height, width)
-            good, seconds = run_with_functions(extras, span, size, draws, workspace.studio)
+            good, seconds = run_with_functions(extras, span, size, draws.functions, workspace.studio)
             copy_out(workspace.studio, height * width, workspace.pixels)
         status = steps(SAMPLE)
         if good and status == DONE:
             output = self._output.views[view.place % len(self._views)]
             span, size = (int(after[0]), int(after[1])), (output.height, output.width)
-            good, more = run_with_functions(extras, span, size, draws, workspace.studio)
+            good, more = run_with_functions(extras, span, size, draws.functions, workspace.studio)
             status = steps(STORE)
         spent.functions += seconds + more
         spent.resize -= seconds + more

@@ -15,6 +15,7 @@ from fastload.engine.base import Engine, OpenSlot, Pending, Request
 from fastload.engine.dali.feeder import Feeder
 from fastload.engine.dali.flight import Job
 from fastload.engine.dali.graph import check_interpolation, import_dali
+from fastload.engine.dali.samples import Edit, edit_by_torch
 from fastload.engine.requests import check_output, check_slot
 from fastload.engine.serving import PendingJob
 from fastload.errors import ConfigError
@@ -32,8 +33,10 @@ class DaliEngine(Engine):
 
     What is done after the resampling, maps and operations on pixels, engine/batched does with torch where the images
     are, a batch at a time, as close to the CPU engine as it says. What is done before it is done in the threads that
-    read: such an image is decoded whole on the CPU, worked on there, and given to DALI as bare pixels. Of several views
-    of an image each is then a file of its own; else all are cut out of one that is decoded once.
+    read: such an image is decoded whole on the CPU, worked on there, and given to DALI as bare pixels, for 1.6 + 0.4 to
+    0.8 ms of processor time for a photograph of ImageNet with the CPU engine's kernels (1.6 to 12 ms with torch in
+    their place). Of several views of an image each is then a file of its own; else all are cut out of one that is
+    decoded once.
 
     Args:
         dataset: Where the samples are. It stays the caller's to close, after the engine.
@@ -46,6 +49,7 @@ class DaliEngine(Engine):
             writes them, DALI is given what the crop needs) and "dali.rebuilt" (pipelines that a damaged file ended).
         operates: Whether requests will ask for maps or operations on pixels: all of them then go the same way from the
             beginning, and equal draws give equal bits whatever is drawn for the others.
+        edit: What carries out operations before the resampling; the Loader has the CPU engine's kernels for it.
 
     Raises:
         MissingExtraError: DALI is not installed.
@@ -65,6 +69,7 @@ class DaliEngine(Engine):
         device: torch.device | None = None,
         stats: Stats | None = None,
         operates: bool = False,
+        edit: Edit = edit_by_torch,
     ) -> None:
         check_output(output)
         if num_workers is None:
@@ -76,7 +81,7 @@ class DaliEngine(Engine):
         self._output = output
         self._device = device
         stats = stats if stats is not None else Stats()
-        self._feeder = Feeder(dataset, output, num_workers, device, stats, operates=operates)
+        self._feeder = Feeder(dataset, output, num_workers, device, stats, operates=operates, edit=edit)
         # The thread knows the feeder, never the engine: so an abandoned engine is collected, and lets it go.
         self._finalizer = weakref.finalize(self, self._feeder.abandon)
         self._finalizer.atexit = False

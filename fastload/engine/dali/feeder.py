@@ -20,7 +20,7 @@ from fastload.engine.dali.delivery import Deliverer
 from fastload.engine.dali.flight import Flight, Job, make_flight, regions_of, views_of
 from fastload.engine.dali.graph import DEPTH, BatchRefused, Form, Graph
 from fastload.engine.dali.probe import regions_are_exact
-from fastload.engine.dali.samples import Encoded, as_pixels, edit_sample, read_sample
+from fastload.engine.dali.samples import Edit, Encoded, as_pixels, edit_sample, read_sample
 from fastload.engine.requests import check_request
 from fastload.engine.serving import Server
 from fastload.errors import DataError, FastloadError
@@ -39,6 +39,7 @@ class Feeder(Server[Job]):
         stats: Stats,
         *,
         operates: bool,
+        edit: Edit,
     ) -> None:
         super().__init__()
         self._dataset = dataset
@@ -46,6 +47,7 @@ class Feeder(Server[Job]):
         self._num_threads = num_threads
         self._device = device
         self._stats = stats
+        self._edit = edit
         self._checked = np.full(len(dataset), dataset.proven, np.bool_)
         self._graph: Graph | None = None
         self._form = Form(rows=0, levels=operates)
@@ -147,7 +149,7 @@ class Feeder(Server[Job]):
             sample = (self._dataset, sample_id, sizes[item], draws.box[mine], [region[item] for region in regions])
             try:
                 if draws.before is not None and draws.before.start[mine.start] < draws.before.start[mine.stop]:
-                    return edit_sample(*sample, draws.before.rows(mine), draws.functions, self._stats)
+                    return edit_sample(*sample, draws.before.rows(mine), draws.functions, self._edit, self._stats)
                 return read_sample(*sample, self._checked)
             except (DataError, OSError) as error:
                 job.failures.append(self._failure(sample_id, int(request.rows[item]), error))

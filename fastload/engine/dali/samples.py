@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -20,6 +21,9 @@ from fastload.errors import DataError
 from fastload.jpeg.header import JpegHeader, read_header
 from fastload.jpeg.recode.part import part_of
 from fastload.stats import Stats
+
+# An image uint8 (height, width, 3) after the operations of a program of one sample, which may call functions.
+Edit = Callable[[NDArray[np.uint8], Program, tuple[Function, ...]], NDArray[np.uint8]]
 
 _POINTWISE: Final = np.array(sorted(int(code) for code in POINTWISE))
 
@@ -80,6 +84,7 @@ def edit_sample(
     regions: list[NDArray[np.int32]],
     before: Program,
     functions: tuple[Function, ...],
+    edit: Edit,
     stats: Stats,
 ) -> list[Encoded]:
     """The same for a sample that is worked on before it is resampled: decoded and worked on here, and a PPM for each.
@@ -89,6 +94,7 @@ def edit_sample(
         regions: int32 (4,) for each view.
         before: The operations of each view.
         functions: What they may call.
+        edit: Carries them out.
         stats: Takes the span "before".
 
     Raises:
@@ -97,13 +103,24 @@ def edit_sample(
     pixels = decode_pixels(_read(dataset, sample_id, num_bytes))
     _check_boxes(boxes, *pixels.shape[:2])
     begin = perf_counter()
-    edited = [_edited(pixels, region, before.rows(slice(v, v + 1)), functions) for v, region in enumerate(regions)]
+    programs = [before.rows(slice(view, view + 1)) for view in range(len(regions))]
+    edited = [_edited(pixels, *each, functions, edit) for each in zip(regions, programs, strict=True)]
     stats.add("before", perf_counter() - begin, 1)
     return edited
 
 
+def edit_by_torch(image: NDArray[np.uint8], program: Program, functions: tuple[Function, ...]) -> NDArray[np.uint8]:
+    """An Edit that needs no other engine."""
+    edited: NDArray[np.uint8] = run_operations(torch.from_numpy(image)[None], program, functions)[0].numpy()
+    return edited
+
+
 def _edited(
-    pixels: NDArray[np.uint8], region: NDArray[np.int32], before: Program, functions: tuple[Function, ...]
+    pixels: NDArray[np.uint8],
+    region: NDArray[np.int32],
+    before: Program,
+    functions: tuple[Function, ...],
+    edit: Edit,
 ) -> Encoded:
     """Its region after the operations, on no more of the image than they look at."""
     top, left, height, width = region.tolist()
@@ -111,8 +128,7 @@ def _edited(
     if alone:
         pixels = pixels[top : top + height, left : left + width]
     if len(before.code):
-        levels = torch.from_numpy(np.ascontiguousarray(pixels))[None]
-        pixels = run_operations(levels, before, functions)[0].numpy()
+        pixels = edit(np.ascontiguousarray(pixels), before, functions)
     if not alone:
         pixels = pixels[top : top + height, left : left + width]
     return Encoded(as_ppm(pixels), top, left)
