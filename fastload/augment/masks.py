@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastload.augment.elastic import displacements
 from fastload.augment.parameters import Draws
-from fastload.augment.program import Code
+from fastload.augment.program import Code, Program
 
 MaskSampling = Literal["nearest-exact", "nearest"]
 
@@ -38,6 +38,8 @@ def sample_mask(
         fill: Value of what lies outside of the image.
         sampling: Which pixel is the nearest, where the image is resized.
     """
+    if draws.before is not None:
+        values = _worked_on(values, draws.before, row, fill)
     box, grid, window = draws.box[row], draws.grid[row], draws.window[row]
     middle = 0.5 if sampling == "nearest-exact" else 0.0
     ys, in_rows = _nearest(box[0], box[2], int(grid[0]), int(window[0]), int(window[2]), values.shape[0], middle)
@@ -55,16 +57,20 @@ def sample_mask(
     if warp is not None and warp.active[row]:
         repeats = bool(warp.fill[row, 0, 0] < 0.0)
         image = _warped(image, warp.matrix[row], warp.size[row], size, fill, repeats)
-    program = draws.after
-    if program is not None:
-        for place in range(int(program.start[row]), int(program.start[row + 1])):
-            numbers = program.values[place]
-            if program.code[place] == Code.WARP:
-                image = _warped(image, numbers[4:13].reshape(1, 3, 3), np.array([size]), size, fill)
-            elif program.code[place] == Code.ELASTIC:
-                image = _bent(image, numbers, fill)
-            elif program.code[place] == Code.FRAME:
-                image = _framed(image, *numbers[:5].astype(np.int64).tolist())
+    return image if draws.after is None else _worked_on(image, draws.after, row, fill)
+
+
+def _worked_on(image: NDArray[Any], program: Program, row: int, fill: int) -> NDArray[Any]:
+    """A mask after those operations on its image that move pixels."""
+    size = image.shape[0], image.shape[1]
+    for place in range(int(program.start[row]), int(program.start[row + 1])):
+        numbers = program.values[place]
+        if program.code[place] == Code.WARP:
+            image = _warped(image, numbers[4:13].reshape(1, 3, 3), np.array([size]), size, fill)
+        elif program.code[place] == Code.ELASTIC:
+            image = _bent(image, numbers, fill)
+        elif program.code[place] == Code.FRAME:
+            image = _framed(image, *numbers[:5].astype(np.int64).tolist())
     return image
 
 

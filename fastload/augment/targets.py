@@ -7,7 +7,7 @@ turns them makes the smallest upright box around their four corners of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,7 +105,13 @@ class _Bend:
         return np.zeros(len(rows), np.bool_)
 
 
-def map_boxes(boxes: Points, rows: NDArray[np.int64], draws: Draws, size: tuple[int, int]) -> Points:
+def map_boxes(
+    boxes: Points,
+    rows: NDArray[np.int64],
+    draws: Draws,
+    size: tuple[int, int],
+    sources: NDArray[np.int32] | None = None,
+) -> Points:
     """Boxes in pixels of the output, float64 (m, 4), cut off at its edges; empty ones have an edge of no length.
 
     Args:
@@ -113,7 +119,9 @@ def map_boxes(boxes: Points, rows: NDArray[np.int64], draws: Draws, size: tuple[
         rows: Which sample of ``draws`` each belongs to, int64 (m,).
         draws: What was drawn for n samples.
         size: Height and width of the output.
+        sources: Height and width of the sources, (n, 2); only where ``draws.before`` moves pixels.
     """
+    boxes = _boxes_through(boxes, rows, _maps_before(draws, sources))
     box = draws.box[rows]
     pitch, shift, sizes = _canvas(draws, rows)
     source = np.stack((box[:, 0], box[:, 1], box[:, 0] + box[:, 2], box[:, 1] + box[:, 3]))
@@ -129,9 +137,19 @@ def map_boxes(boxes: Points, rows: NDArray[np.int64], draws: Draws, size: tuple[
             flipped = sizes[:, 1 - side, None] - ends[side][:, ::-1]
             ends[side] = np.where(flip[rows, None], flipped, ends[side])
     mapped = np.stack((ends[0][:, 0], ends[1][:, 0], ends[0][:, 1], ends[1][:, 1]), axis=1)
-    for step in _maps(draws, size):
+    mapped = _boxes_through(mapped, rows, _maps(draws, size))
+    if draws.removed is not None and len(rows):
+        # All boxes of a sample come together, and in the order of the data set.
+        place = draws.removed.start[rows] + np.arange(len(rows)) - np.searchsorted(rows, rows)
+        mapped[draws.removed.flags[place]] = 0.0
+    return mapped
+
+
+def _boxes_through(boxes: Points, rows: NDArray[np.int64], steps: Iterable[_Map | _Bend]) -> Points:
+    """Boxes after one map and the next: upright ones around the four corners of each."""
+    for step in steps:
         height, width = step.sizes[rows, 0], step.sizes[rows, 1]
-        corners = mapped[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+        corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
         x, y = step.move(corners[..., 0], corners[..., 1], rows, corners=True)
         around = np.stack(
             (
@@ -142,12 +160,8 @@ def map_boxes(boxes: Points, rows: NDArray[np.int64], draws: Draws, size: tuple[
             ),
             axis=1,
         )
-        mapped = np.where(step.where[rows, None], around, mapped)
-    if draws.removed is not None and len(rows):
-        # All boxes of a sample come together, and in the order of the data set.
-        place = draws.removed.start[rows] + np.arange(len(rows)) - np.searchsorted(rows, rows)
-        mapped[draws.removed.flags[place]] = 0.0
-    return mapped
+        boxes = np.where(step.where[rows, None], around, boxes)
+    return boxes
 
 
 def map_keypoints(
@@ -156,6 +170,7 @@ def map_keypoints(
     draws: Draws,
     size: tuple[int, int],
     pairs: NDArray[np.int64] | None = None,
+    sources: NDArray[np.int32] | None = None,
 ) -> Points:
     """Keypoints in pixels of the output, float64 (m, k, 3).
 
@@ -169,11 +184,12 @@ def map_keypoints(
         draws: What was drawn for n samples.
         size: Height and width of the output.
         pairs: Keypoints that change places where the image is seen in a mirror (left and right), int64 (p, 2).
+        sources: As for :func:`map_boxes`.
     """
     box, flip = draws.box[rows], draws.flip[rows]
     pitch, shift, sizes = _canvas(draws, rows)
-    x, y = points[..., 0], points[..., 1]
-    inside = (x >= box[:, 1, None]) & (x < (box[:, 1] + box[:, 3])[:, None])
+    x, y, inside, _ = _points_through(points[..., 0], points[..., 1], rows, _maps_before(draws, sources))
+    inside &= (x >= box[:, 1, None]) & (x < (box[:, 1] + box[:, 3])[:, None])
     inside &= (y >= box[:, 0, None]) & (y < (box[:, 0] + box[:, 2])[:, None])
     x = (x - box[:, 1, None]) / pitch[:, 1, None] - shift[:, 1, None]
     y = (y - box[:, 0, None]) / pitch[:, 0, None] - shift[:, 0, None]
@@ -183,12 +199,8 @@ def map_keypoints(
         y = np.where(draws.flip_vertical[rows, None], sizes[:, 0, None] - y, y)
         mirrored ^= draws.flip_vertical[rows]
     inside &= _within(x, y, sizes) | _is_part(draws)[rows, None]
-    for step in _maps(draws, size):
-        where = step.where[rows, None]
-        new_x, new_y = step.move(x, y, rows, corners=False)
-        x, y = np.where(where, new_x, x), np.where(where, new_y, y)
-        inside &= ~where | _within(x, y, step.sizes[rows])
-        mirrored ^= step.mirrors(rows)
+    x, y, stays, turned = _points_through(x, y, rows, _maps(draws, size))
+    inside, mirrored = inside & stays, mirrored ^ turned
     if draws.nudge is not None:
         y, x = y + draws.nudge[rows, :1], x + draws.nudge[rows, 1:]
         inside &= (x >= 0.0) & (x < size[1]) & (y >= 0.0) & (y < size[0])
@@ -199,6 +211,20 @@ def map_keypoints(
         order[pairs[:, 0]], order[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
         mapped = np.where(mirrored[:, None, None], mapped[:, order], mapped)
     return mapped
+
+
+def _points_through(
+    x: Points, y: Points, rows: NDArray[np.int64], steps: Iterable[_Map | _Bend]
+) -> tuple[Points, Points, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Points (m, k) after one map and the next, which of them no image has lost, and who (m,) is seen in a mirror."""
+    inside, mirrored = np.ones(x.shape, np.bool_), np.zeros(len(rows), np.bool_)
+    for step in steps:
+        where = step.where[rows, None]
+        new_x, new_y = step.move(x, y, rows, corners=False)
+        x, y = np.where(where, new_x, x), np.where(where, new_y, y)
+        inside &= ~where | _within(x, y, step.sizes[rows])
+        mirrored ^= step.mirrors(rows)
+    return x, y, inside, mirrored
 
 
 def sanitized(boxes: Points, size: tuple[int, int], rules: TargetRules) -> NDArray[np.bool_]:
@@ -263,6 +289,13 @@ def _maps(draws: Draws, size: tuple[int, int]) -> Iterator[_Map | _Bend]:
         yield _Map(forth[:, count - 1], whole, warp.active)
     if draws.after is not None:
         yield from _program_maps(draws.after, whole)
+
+
+def _maps_before(draws: Draws, sources: NDArray[np.int32] | None) -> Iterator[_Map | _Bend]:
+    """The maps of ``before``, of the sources onto themselves."""
+    if draws.before is not None and np.isin(draws.before.code, (Code.WARP, Code.ELASTIC)).any():
+        assert sources is not None, "what is moved before an image is sampled goes by the size of its source"
+        yield from _program_maps(draws.before, sources.astype(np.float64))
 
 
 def _program_maps(program: Program, sizes: NDArray[np.float64]) -> Iterator[_Map | _Bend]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from fastload.augment.drawing import Boxes
 from fastload.augment.masks import MaskSampling, sample_mask
 from fastload.augment.parameters import Draws, Output
-from fastload.augment.program import Code
 from fastload.augment.targets import TargetRules, converted, map_boxes, map_keypoints, sanitized
 from fastload.dataset import Dataset
 from fastload.engine.base import Failure, Request
@@ -128,14 +127,7 @@ class TargetReader:
         return self._executor.submit(self.read, request)
 
     def read(self, request: Request) -> TargetRows:
-        """The targets of a request, row after row.
-
-        Raises:
-            ConfigError: Pixels are moved before the image is sampled, where targets cannot follow.
-        """
-        before = request.draws.before
-        if before is not None and (before.code == Code.ELASTIC).any():
-            raise ConfigError("targets cannot follow an ElasticTransform of the source: put a Resize or crop before it")
+        """The targets of a request, row after row."""
         rows: list[Mapping[str, Any]] = []
         failures: list[Failure] = []
         for place, sample_id in enumerate(request.draws.ids.tolist()):
@@ -159,19 +151,22 @@ class TargetReader:
 
     def _sample(self, sample_id: int, draws: Draws) -> dict[str, Any]:
         fields = self._dataset.fields(sample_id)
-        keep, target = self._objects(fields, draws)
+        source = self._dataset.sizes(np.array([sample_id]))
+        keep, target = self._objects(fields, draws, source)
         if self._masks_of_objects:
             target["masks"] = np.zeros((np.count_nonzero(keep), *self._size), np.uint8)
         for name in self._fields["mask"]:
             if name in fields:
-                height, width = self._dataset.sizes(np.array([sample_id]))[0].tolist()
+                height, width = source[0].tolist()
                 target |= self._mask(name, fields[name], (height, width), draws, keep)
         for name in (*self._fields["number"], *self._fields["text"]):
             if name in fields:
                 target[name] = fields[name]
         return target
 
-    def _objects(self, fields: Mapping[str, Any], draws: Draws) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+    def _objects(
+        self, fields: Mapping[str, Any], draws: Draws, source: NDArray[np.int32]
+    ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
         """All that there is for each object of one sample, mapped, and which of the objects are left."""
         names = [(name, kind) for kind in _EMPTY for name in self._fields[kind]]
         count = len(fields.get(names[0][0], ())) if names else 0
@@ -186,7 +181,7 @@ class TargetReader:
                     "data again"
                 )
             if kind == "boxes":
-                mapped = map_boxes(values.astype(np.float64), rows, draws, self._size)
+                mapped = map_boxes(values.astype(np.float64), rows, draws, self._size, source)
                 keep &= sanitized(mapped, self._size, self._rules)
                 values = converted(mapped, self._rules.format).astype(np.float32)
             elif kind == "keypoints":
@@ -195,7 +190,7 @@ class TargetReader:
                         f"keypoint_pairs names keypoint {self._pairs.max()}, but the data set has {values.shape[1]}, "
                         "counted from 0"
                     )
-                mapped = map_keypoints(values.astype(np.float64), rows, draws, self._size, self._pairs)
+                mapped = map_keypoints(values.astype(np.float64), rows, draws, self._size, self._pairs, source)
                 values = mapped.astype(np.float32)
             elif kind == "flags":
                 values = values.astype(np.int64)

@@ -171,7 +171,8 @@ class RandomPerspective(Transform):
 class ElasticTransform(Transform):
     """Distorts the image as if seen through moving water, as torchvision's ``v2.ElasticTransform``.
 
-    It works on pixels: what follows must leave sizes as they are.
+    It works on pixels: behind the first step that cuts or resamples, what follows must leave sizes as they are. Before
+    it the whole source is distorted. Boxes, keypoints and masks follow either way.
 
     Args:
         alpha: How far pixels move, for both axes or (x, y).

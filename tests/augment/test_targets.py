@@ -1,5 +1,7 @@
 """Boxes, keypoints and masks against torchvision v2's, step by step with the same parameters."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -318,3 +320,31 @@ def test_a_mask_is_distorted_as_its_image():
     image = run_program(np.repeat(mask[..., None], 3, axis=2), program.code, program.values)[..., 0]
     draws = whole(np.array([mask.shape], np.int32), mask.shape, after=program)
     assert (sample_mask(mask, 0, draws, mask.shape) == image).mean() > 0.999
+
+
+def test_what_is_moved_before_the_image_is_sampled_moves_targets():
+    """As what is done to the source alone, and then the rest of the chain alone: both are compared with torchvision."""
+    chance, count, sizes = np.random.default_rng(7), 24, np.array([[60, 81], [47, 40], [90, 70]] * 8, np.int32)
+    chain = [T.RandomHorizontalFlip(), T.ElasticTransform(60.0, 4.0), T.TrivialAugmentWide(), T.RandomResizedCrop(50)]
+    draws = compile_plan([*chain, T.RandomRotation(20)]).draw(seed=1, epoch=0, ids=np.arange(count), sizes=sizes)
+    assert {Code.ELASTIC, Code.WARP} <= set(draws.before.code.tolist())
+    rest, rows = dataclasses.replace(draws, before=None), np.arange(count)
+    corners = np.sort(chance.random((count, 2, 2)), axis=1) * sizes[:, None, ::-1]
+    points = np.concatenate((chance.random((count, 5, 2)) * sizes[:, None, ::-1], np.full((count, 5, 1), 2.0)), axis=-1)
+    changed = 0
+    for row in rows.tolist():
+        size, one = tuple(sizes[row].tolist()), slice(row, row + 1)
+        first = whole(sizes[one], size, after=draws.before.rows(one))
+        steps = (first, size), (rest.rows(one), (50, 50))
+        arguments = np.zeros(1, int), draws.rows(one), (50, 50)
+        box, point = corners[row].reshape(1, 4), points[one]
+        for where, shape in steps:
+            box = map_boxes(box, np.zeros(1, int), where, shape)
+            point = map_keypoints(point, np.zeros(1, int), where, shape)
+        np.testing.assert_array_equal(map_boxes(corners[row].reshape(1, 4), *arguments, sizes[one]), box)
+        np.testing.assert_array_equal(map_keypoints(points[one], *arguments, sources=sizes[one]), point)
+        changed += not np.array_equal(map_boxes(corners[row].reshape(1, 4), np.zeros(1, int), *steps[1]), box)
+        again = np.random.default_rng(row).integers(0, 9, size, dtype=np.uint8)
+        moved = sample_mask(sample_mask(again, 0, *steps[0], fill=7), 0, *steps[1], fill=7)
+        assert np.array_equal(sample_mask(again, 0, draws.rows(one), (50, 50), fill=7), moved)
+    assert changed > count // 2
