@@ -126,18 +126,21 @@ class Ring:
     """Slots of one shape that are taken, filled, seen by the user and taken again.
 
     A slot that the user can still see is never taken again; where none is left a new one is made, and as many go when
-    they come back, so that the ring returns to its size. No method blocks or takes a lock: slots come back from
-    whatever thread drops the last view, which may be the garbage collector's in the middle of ``take``.
+    they come back, so that the ring returns to its size. No method takes a lock: slots come back from whatever thread
+    drops the last view, which may be the garbage collector's in the middle of ``take``.
 
     Args:
         shape: Rows, height, width, 3 (or rows, 3, height, width; or rows, values of all views).
         dtype: Of the memory, as storage_dtype says.
-        size: Slots that stay for good.
+        size: The most slots that stay for good.
+        begin: How many of them there are until more are found to be of use; all unless given.
         reuse: ``reclaim`` takes back the slot that was lent last, whoever still sees it.
         allocate: Makes the memory of one slot.
 
     Attributes:
-        num_added: Slots that had to be made because all others were still seen.
+        wanted: Slots that stay at present: ``begin`` to ``size``.
+        num_added: Slots beyond ``size`` that had to be made because all others were still seen.
+        on_return: Called when a slot has come back, in whatever thread.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class Ring:
         dtype: np.dtype[Any],
         size: int,
         *,
+        begin: int | None = None,
         reuse: bool = False,
         allocate: Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]] = ordinary_memory,
     ) -> None:
@@ -155,8 +159,10 @@ class Ring:
         self._reuse = reuse
         self._lent: NDArray[Any] | None = None
         self._allocate = allocate
+        self.wanted = size if begin is None else min(begin, size)
         self.num_added = 0
-        self._free = deque(allocate(shape, dtype) for _ in range(size))
+        self.on_return: Callable[[], None] | None = None
+        self._free = deque(allocate(shape, dtype) for _ in range(self.wanted))
         self._taken: set[int] = set()
 
     def __len__(self) -> int:
@@ -168,16 +174,27 @@ class Ring:
         try:
             slot = self._free.pop()
         except IndexError:
+            self.num_added += len(self) >= self.size
+            self.wanted = min(max(self.wanted, len(self) + 1), self.size)
             slot = self._allocate(self.shape, self.dtype)
-            self.num_added += 1
         self._taken.add(id(slot))
         return slot
+
+    def take_spare(self) -> NDArray[Any] | None:
+        """As ``take``, where a slot is free or one of those that stay is still to be made; None elsewhere."""
+        return self.take() if self._free or len(self) < self.wanted else None
+
+    def grow(self) -> None:
+        """One more slot would be of use."""
+        self.wanted = min(self.wanted + 1, self.size)
 
     def give_back(self, slot: NDArray[Any]) -> None:
         """Returns a slot that ``take`` gave."""
         self._taken.remove(id(slot))
-        if len(self) < self.size:
+        if len(self) < self.wanted:
             self._free.append(slot)
+            if self.on_return is not None:
+                self.on_return()
 
     def reclaim(self) -> None:
         """The user asks for the next batch: a ring with ``reuse`` takes back the slot that he has."""

@@ -114,6 +114,26 @@ def test_the_ring_grows_while_batches_are_hoarded_and_returns_to_its_size():
     assert len(ring) == 2
 
 
+def test_a_ring_begins_small_and_grows_when_told_or_when_it_must():
+    ring = Ring(SHAPE, np.dtype(np.uint8), 4, begin=2)
+    first, second = ring.take_spare(), ring.take_spare()
+    assert first is not None
+    assert second is not None
+    assert len(ring) == 2
+    assert ring.take_spare() is None, "both are seen, and two are to do"
+    ring.grow()
+    third = ring.take_spare()
+    assert third is not None
+    assert len(ring) == 3
+    ring.take()  # somebody waits
+    assert (len(ring), ring.wanted, ring.num_added) == (4, 4, 0)
+    returned = []
+    ring.on_return = lambda: returned.append(len(ring))
+    ring.give_back(third)
+    assert returned == [4]
+    assert ring.take_spare() is third
+
+
 def test_slots_are_used_again():
     ring = Ring(SHAPE, np.dtype(np.uint8), 2)
     addresses = {lend(ring).data_ptr() for _ in range(20)}

@@ -28,7 +28,7 @@ from fastload import transforms as T
 class Loader(Running):
     """One engine, global shuffle."""
 
-    def __init__(self, task: Task, *, engine: str = "cpu") -> None:
+    def __init__(self, task: Task, *, engine: str = "cpu", **options: Any) -> None:
         pipeline = task.pipeline
         self._detects = pipeline.kind == "detect"
         store = [T.ToDtype(pipeline.dtype, scale=True), T.Normalize(MEAN, STD)]
@@ -43,6 +43,7 @@ class Loader(Running):
             device=task.device,
             num_workers=task.threads,
             **({"targets": "list"} if self._detects else {}),
+            **options,
         )
         self._photographs = _photographs(task) if self._detects else np.empty(0, np.int64)
 

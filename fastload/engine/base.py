@@ -95,8 +95,40 @@ class OpenSlot:
         self.images: Any = None
 
 
+class LateSlot:
+    """A slot that is taken when the first image is to be written to it: planning needs none.
+
+    Args:
+        rows: Rows of it that belong to the request.
+        take: Gives the whole slot, or None where none is to be had now; called with True it makes one.
+
+    Attributes:
+        whole: The whole slot; None before it was taken.
+    """
+
+    __slots__ = ("_take", "rows", "whole")
+
+    def __init__(self, rows: int, take: Callable[[bool], NDArray[Any] | None]) -> None:
+        self.rows = rows
+        self._take = take
+        self.whole: NDArray[Any] | None = None
+
+    def claim(self, *, at_once: bool) -> NDArray[Any] | None:
+        """The rows of the slot; None where none is free and ``at_once`` does not insist. For one thread at a time."""
+        if self.whole is None:
+            self.whole = self._take(at_once)
+        return None if self.whole is None else self.whole[: self.rows]
+
+
 class Pending(Protocol):
-    """A request that an engine works on."""
+    """A request that an engine works on.
+
+    Attributes:
+        starved: Seconds for which it could have been worked on but for its slot; known with the result.
+    """
+
+    @property
+    def starved(self) -> float: ...
 
     def result(self) -> tuple[Failure, ...]:
         """Waits until every row of the request holds its pixels or is named in a failure (ordered by row).
@@ -120,13 +152,23 @@ class Engine(ABC):
     name: str
 
     @abstractmethod
-    def submit(self, plan: Callable[[], Request], images: NDArray[Any] | OpenSlot) -> Pending:
+    def submit(self, plan: Callable[[], Request], images: NDArray[Any] | OpenSlot | LateSlot) -> Pending:
         """Starts work on one slot and returns at once.
+
+        A LateSlot is claimed when it is needed, and insisted on once somebody waits for the result.
 
         ``plan`` is called exactly once, in one of the engine's threads (it may read image headers); requests are
         served in the order in which they were submitted.
         """
 
+    def waker(self) -> Callable[[], None]:
+        """What is to be called, in any thread, when a slot has come back; it does not keep the engine alive."""
+        return _nothing
+
     @abstractmethod
     def close(self) -> None:
         """Cancels what is pending and ends every thread before it returns. Safe to call twice."""
+
+
+def _nothing() -> None:
+    """An engine that takes its slots at once waits for none."""

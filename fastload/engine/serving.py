@@ -19,11 +19,15 @@ class Job(Protocol):
         error: What ``result()`` raises.
         failures: Samples that cannot be delivered.
         finished: Nothing more will happen to it.
+        starved: Seconds for which it could have been worked on but for its slot.
     """
 
     error: BaseException | None
     failures: list[Failure]
     finished: threading.Event
+
+    @property
+    def starved(self) -> float: ...
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -56,6 +60,9 @@ class Server(ABC, Generic[AnyJob]):
             if not job.finished.is_set():
                 job.error = job.error or error
                 self._stop(job)
+
+    def press(self, job: AnyJob) -> None:
+        """Somebody waits for ``job``: it gets a slot now."""
 
     @abstractmethod
     def _stop(self, job: AnyJob) -> None:
@@ -92,7 +99,12 @@ class PendingJob(Generic[AnyJob]):
         self._server = server
         self._job = job
 
+    @property
+    def starved(self) -> float:
+        return self._job.starved
+
     def result(self) -> tuple[Failure, ...]:
+        self._server.press(self._job)
         self._job.finished.wait()
         if self._job.error is not None:
             raise self._job.error

@@ -44,7 +44,8 @@ def build_machinery(
     """Threads, slots and the way out of them, for batches of up to ``rows`` images of the form ``output``.
 
     Args:
-        num_slots: Slots that stay for good: those that the engine works on and those that the user sees.
+        num_slots: The most slots that stay for good: those that the engine works on and those that the user sees. On
+            the way to a device there are as many from the beginning; elsewhere two, and more where that is faster.
         shares: Share of the batches by name of the engine ("cpu", "dali"); one, or two whose sum is 1.
         augmented: Whether images need more than one resampling.
         operates: Whether they need more than that with borders in one colour.
@@ -61,8 +62,9 @@ def build_machinery(
         if on_device:
             slots = OpenSlots()
         else:
-            slots = ring(reuse=reuse_buffers) if device is None else ring(allocate=pinned_memory)
+            slots = ring(begin=2, reuse=reuse_buffers) if device is None else ring(allocate=pinned_memory)
         engine = _build_engine(name, dataset, stored, num_workers, device, stats, (augmented, operates))
+        slots.on_return = engine.waker()
         lanes.append(Lane(engine=engine, slots=slots, share=share))
     delivery: Delivery
     if device is None:

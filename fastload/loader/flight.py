@@ -57,18 +57,18 @@ class Flight:
     Attributes:
         index: Number of the batch in the epoch.
         lane: The engine that fills the slot, and where the slot is from.
-        slot: The whole slot that the engine fills; rows 0 to len(valid) belong to this batch.
         valid: bool (n,), False for padding.
         skipped: Samples that were replaced (padding is not accounted for); known once ``land`` has returned.
         targets: What is marked in the images, where somebody asked; known then, too.
+        lost: Seconds by which it came later than it would have with one more slot; known then, too.
     """
 
     def __init__(self, index: int, plan: EpochPlan, lane: Lane, *, stats: Stats) -> None:
         self.index = index
         self.lane = lane
-        self.slot: NDArray[Any] | OpenSlot = lane.slots.take()
         self.skipped: tuple[Skipped, ...] = ()
         self.targets: TargetBatch | None = None
+        self.lost = 0.0
         self._waited = 0.0
         share = plan.batches.slice(index)
         self.valid = share.valid
@@ -76,12 +76,23 @@ class Flight:
         self._plan = plan
         self._stats = stats
         # A rank's share of a last batch that is kept may be empty; there is nothing to ask of the engine then.
-        self._pending: Pending | None = lane.engine.submit(self._planning, self.images) if len(self.valid) else None
+        self._slot = lane.promise(len(self.valid))
+        self._pending: Pending | None = lane.engine.submit(self._planning, self._slot) if len(self.valid) else None
+
+    @property
+    def slot(self) -> NDArray[Any] | OpenSlot:
+        """The whole slot; rows 0 to len(valid) belong to this batch."""
+        if isinstance(self._slot, OpenSlot):
+            return self._slot
+        self._slot.claim(at_once=True)  # an empty batch has asked no engine for it
+        assert self._slot.whole is not None
+        return self._slot.whole
 
     @property
     def images(self) -> NDArray[Any] | OpenSlot:
         """The rows of the slot that belong to this batch."""
-        return self.slot if isinstance(self.slot, OpenSlot) else self.slot[: len(self.valid)]
+        slot = self.slot
+        return slot if isinstance(slot, OpenSlot) else slot[: len(self.valid)]
 
     @property
     def expected(self) -> int:
@@ -108,6 +119,7 @@ class Flight:
         try:
             if self._pending is not None:
                 failures = self._wait(self._pending)
+                self.lost = min(self._waited, self._pending.starved)
                 if self._planning.targets is not None:
                     targets = self._wait(self._planning.targets)
                     rows, failures = targets.rows, _merged(failures, targets.failures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from fastload.batch import Batch
@@ -54,6 +55,7 @@ class EpochIterator:
         self._num_batches = plan.batches.num_batches
         self._next_to_submit = first_batch
         self._next_to_hand_over = first_batch
+        self._handed_over_at = perf_counter()
         self._prefetch = prefetch
         self._flights: deque[Flight] = deque()
         self._started: deque[tuple[Flight, Any] | BaseException] = deque()
@@ -112,11 +114,19 @@ class EpochIterator:
         if isinstance(started, BaseException):
             raise started
         flight, ticket = started
+        self._account(flight)
         batch = self._plan.mix(delivery.finish(ticket), flight.index)
         self._ledger.enter(expected=flight.expected, skipped=flight.skipped)
         self._next_to_hand_over += 1
         self._move_to(self._plan.epoch, self._next_to_hand_over)
         return batch
+
+    def _account(self, flight: Flight) -> None:
+        """Slots become more where batches come late for want of one."""
+        now = perf_counter()
+        if flight.lane.shortage.note(flight.lost, now - self._handed_over_at):
+            flight.lane.slots.grow()
+        self._handed_over_at = now
 
     def _submit_ahead(self, wanted: int) -> None:
         while len(self._flights) < wanted and self._next_to_submit < self._num_batches:

@@ -89,9 +89,9 @@ class Loader:
         rank: This process among world_size; both None: torch.distributed's, if it is initialised, else torchrun's RANK
             and WORLD_SIZE, else 0 of 1.
         world_size: Number of processes that share each global batch of batch_size x world_size.
-        prefetch: Batches that the engine works on while the user works on one. Two take in steps that differ in
-            length; where steps are as long as the engine needs for a batch and vary by a third, 1 gives 0.90 of the
-            speed that equal steps would have, 2 gives 0.97.
+        prefetch: The most batches that the engine works on while the user works on one. Two take in steps that differ
+            in length. Memory for them is made when batches come late without it: two batches in all (the user's, and
+            the next) serve a loop that waits for the engine, or the engine for it; up to prefetch + 2 where steps vary.
         memory_format: "channels_last" or "contiguous" (torch.channels_last and torch.contiguous_format are taken too):
             what the model's convolutions want. The values are the same, and neither costs a copy.
         verify: When bytes of a converted data set are compared with their checksums: the "first" time that they are
@@ -99,9 +99,9 @@ class Loader:
         cache_dir: Folder that keeps what was fetched from a URL, for this and other processes: where it has room for
             all, later epochs fetch nothing. None keeps no samples. Of no meaning for what lies on this machine.
         cache_bytes: What all files there may take together; None leaves a twentieth of the disk free.
-        reuse_buffers: Take back a batch's memory when the next batch is asked for, even if it is still seen: saves
-            memory where batches are used at once (prefetch + 1 batches in all in place of prefetch + 2). Without it,
-            and on a device always, a batch is the user's as long as he keeps it.
+        reuse_buffers: Take back a batch's memory when the next batch is asked for, even if it is still seen (at most
+            prefetch + 1 batches in all in place of prefetch + 2). Without it, and on a device always, a batch is the
+            user's as long as he keeps it.
 
     Raises:
         ConfigError: An argument cannot be used; the message says what was expected.
@@ -390,7 +390,7 @@ class Loader:
             self.dataset,
             output,
             rows=rows,
-            # Those that the engine works on, the one that is handed over, and the one that the user still sees then.
+            # At most: those that the engine works on, the one that is handed over, and the one that is still seen then.
             num_slots=min(self._prefetch, len(self)) + (1 if self._reuse_buffers and self.device is None else 2),
             num_workers=self.num_workers,
             device=self.device,

@@ -1,5 +1,6 @@
 """One behaviour suite for every engine: rows, failures, order, types, pixels, cancellation and the end of threads."""
 
+import contextlib
 import gc
 import threading
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from fastload.engine.base import Request, Requests
+from fastload.engine.base import LateSlot, Request, Requests
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.dali import DaliEngine
 from fastload.errors import ConfigError, FastloadError
@@ -200,6 +201,36 @@ def test_requests_are_served_in_order_and_planned_once_off_the_calling_thread(ma
     assert [number for number, _ in planned] == list(range(10))
     assert dataset.reads == list(range(10))
     assert threading.current_thread() not in [thread for _, thread in planned]
+
+
+def test_planning_needs_no_slot_and_writing_waits_for_one(files):
+    """The CPU engine: batches are planned meanwhile, none is begun before the one in front of it has its slot."""
+    dataset, output = MemoryDataset(files), make_output()
+    free, planned, asked = [], [], threading.Semaphore(0)
+    with contextlib.closing(CpuEngine(dataset, output, num_workers=2)) as engine:
+
+        def late(number):
+            def plan():
+                planned.append(number)
+                return whole_images(dataset, output, ids=[number])()
+
+            def take(at_once):
+                asked.release()
+                return free.pop() if free else make_slot(2, output) if at_once else None
+
+            return engine.submit(plan, LateSlot(1, take))
+
+        first, second, third = (late(number) for number in range(3))
+        assert asked.acquire(timeout=60)
+        assert eventually(lambda: sorted(planned) == [0, 1, 2])
+        assert dataset.reads == []
+        free.append(make_slot(2, output))
+        engine.waker()()
+        assert eventually(lambda: dataset.reads == [0])
+        assert first.result() == ()
+        assert (second.result(), third.result()) == ((), ())  # they are waited for, and get slots at once
+    assert dataset.reads == [0, 1, 2]
+    assert first.starved > 0
 
 
 @pytest.mark.parametrize("num_workers", [1, 3, 8])

@@ -7,7 +7,7 @@ from typing import Final
 
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
-from fastload.engine.cpu.job import Job, Layouts
+from fastload.engine.cpu.job import Job, Layouts, Work
 from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.worker import Worker
 from fastload.engine.serving import Server
@@ -73,8 +73,8 @@ class Crew(Server[Job]):
         Usually the first one with items that nobody has taken. Where others are at it already, the one behind it is
         planned first, so that nobody waits for that when the first is done.
         """
-        chosen = None
-        for job in self._queue:
+        chosen, slots = None, True
+        for job in tuple(self._queue):  # one whose slot cannot be made leaves it
             if job.stopped or job.taken:
                 continue
             if job.work is None and job.in_flight == 0:
@@ -82,13 +82,47 @@ class Crew(Server[Job]):
                 break
             if chosen is not None:
                 break
-            if job.work is not None:
+            # A slot is for the first that has none: those behind wait for one, too, but may be planned meanwhile. Not
+            # so one that somebody waits for: it is the first, or puts substitutes into a slot that it has.
+            if job.work is not None and (slots or job.pressed) and self._seat(job, job.work):
                 chosen = job
                 if not job.work.begun:
                     break
+            else:
+                slots = False
         if chosen is not None:
             chosen.in_flight += 1
         return chosen
+
+    def _seat(self, job: Job, work: Work) -> bool:
+        """Whether a job has its slot, or gets it now."""
+        try:
+            return job.seat(work)
+        except BaseException as error:
+            self.stop(job, error)
+            return False
+
+    def press(self, job: Job) -> None:
+        """See Server."""
+        if job.finished.is_set():
+            return
+        with self._changed:
+            job.pressed = True
+            if job.work is not None and not job.work.begun:
+                self._changed.notify_all()
+
+    def wake(self) -> None:
+        """A slot has come back, in whatever thread dropped its last view, be it the garbage collector's.
+
+        That one may hold a lock that somebody waits for who holds ours: it waits a moment, not for ever. Where the
+        news is lost, the thread that waits for the batch brings it (``press``).
+        """
+        if self._changed.acquire(timeout=0.05):
+            try:
+                if self._queue:
+                    self._changed.notify_all()
+            finally:
+                self._changed.release()
 
     def _plan(self, worker: Worker, job: Job) -> None:
         work = worker.plan(job)

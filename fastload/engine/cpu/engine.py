@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastload import jit
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
-from fastload.engine.base import Engine, OpenSlot, Pending, Request
+from fastload.engine.base import Engine, LateSlot, OpenSlot, Pending, Request
 from fastload.engine.cpu.crew import Crew
 from fastload.engine.cpu.job import KERNEL_READS, Job
 from fastload.engine.cpu.programs import compile_operations
@@ -78,12 +78,20 @@ class CpuEngine(Engine):
         self._finalizer = weakref.finalize(self, self._crew.abandon)
         self._finalizer.atexit = False
 
-    def submit(self, plan: Callable[[], Request], images: NDArray[Any] | OpenSlot) -> Pending:
+    def submit(self, plan: Callable[[], Request], images: NDArray[Any] | OpenSlot | LateSlot) -> Pending:
         """See Engine. Raises ConfigError for a slot that does not fit the output, FastloadError after close()."""
-        job = Job(plan, check_slot(images, self._output))
+        job = Job(plan, images if isinstance(images, LateSlot) else _ready(check_slot(images, self._output)))
         self._crew.enqueue(job)
         return PendingJob(self, self._crew, job)
+
+    def waker(self) -> Callable[[], None]:
+        return self._crew.wake
 
     def close(self) -> None:
         self._crew.dismiss()
         self._crew.join()
+
+
+def _ready(images: NDArray[Any]) -> LateSlot:
+    """A slot that is there."""
+    return LateSlot(len(images), lambda at_once: images)

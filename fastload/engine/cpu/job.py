@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Draws, Output
 from fastload.dataset.base import Dataset
 from fastload.dataset.reads import ReadPlan
-from fastload.engine.base import Failure, Request, Requests
+from fastload.engine.base import Failure, LateSlot, Request, Requests
 from fastload.engine.cpu.decode import PROVEN
 from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.augment import BEFORE_BEGIN, BEFORE_END, Extras
@@ -36,23 +36,28 @@ class Job:
 
     Attributes:
         plan: The caller's planning function.
-        images: The slot.
+        late: Its slot, which is taken when it is to be worked on.
         work: The planned work, None before.
         in_flight: Threads that plan it or work on it at this moment.
         stop: int64 (1,), 1 where no more work is to begin: cancelled, closed, or failed. Threads look at it between two
             images.
         error: What ``result()`` raises.
         finished: Nothing is in flight, and nothing will be.
+        pressed: Somebody waits for it: it gets a slot whatever others hold.
+        starved: Seconds for which a thread would have begun with it, had there been a slot.
     """
 
     plan: Callable[[], Request]
-    images: NDArray[Any]
+    late: LateSlot
     work: Work | None = None
     in_flight: int = 0
     stop: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
     error: BaseException | None = None
     failures: list[Failure] = field(default_factory=list)
     finished: threading.Event = field(default_factory=threading.Event)
+    pressed: bool = False
+    starved: float = 0.0
+    _starving_since: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -63,6 +68,19 @@ class Job:
     def taken(self) -> bool:
         """Whether there is nothing left for another thread to take."""
         return self.work is not None and int(self.work.next_item[0]) >= self.work.end
+
+    def seat(self, work: Work) -> bool:
+        """Gives planned work its slot, if it has none yet; whether it has one now."""
+        if work.room is not None:
+            return True
+        images = self.late.claim(at_once=self.pressed)
+        if images is None:
+            self._starving_since = self._starving_since or perf_counter()
+            return False
+        if self._starving_since is not None:
+            self.starved = perf_counter() - self._starving_since
+        work.room = flat_slot(images)
+        return True
 
     def take(self) -> int | None:
         """The next item, for a thread that works in Python; None where there is nothing more to do."""
@@ -108,7 +126,7 @@ class Layout:
     needs: tuple[bool, bool]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Work:
     """A request, checked and laid out for the kernels: items ``first`` to ``end`` of a layout.
 
@@ -117,7 +135,7 @@ class Work:
         first, end: Which of them are its own.
         next_item: int64 (2,), the first item that no thread has taken, and ``end``.
         items: The layout for the kernel that reads by itself, with this counter; None where there is no plan.
-        slot: The slot as the kernels take it.
+        room: The slot as the kernels take it; None until it is taken.
         held: Keeps open what its samples are read from, where that is not for good.
         waited: Seconds until its samples were here.
     """
@@ -127,9 +145,14 @@ class Work:
     end: int
     next_item: NDArray[np.int64]
     items: Items | None
-    slot: Slot
     held: object
     waited: float
+    room: Slot | None = None
+
+    @property
+    def slot(self) -> Slot:
+        assert self.room is not None
+        return self.room
 
     @property
     def count(self) -> int:
@@ -154,13 +177,13 @@ class Layouts:
         self._lock = threading.Lock()
         self._latest: deque[Layout] = deque(maxlen=2)
 
-    def arrange(self, request: Request, images: NDArray[Any]) -> Work:
-        """Checks what was planned for a slot and arranges it; ConfigError names what is wrong with it."""
+    def arrange(self, request: Request, slot_rows: int) -> Work:
+        """Checks what was planned for a slot of so many rows and arranges it; ConfigError says what is wrong."""
         count, first = len(request.rows), request.first
-        layout = self._layout_of(request.among, len(images)) if request.among is not None else None
+        layout = self._layout_of(request.among, slot_rows) if request.among is not None else None
         if layout is None:
             first = 0
-            check_request(request, len(images), self._output, self._dataset)
+            check_request(request, slot_rows, self._output, self._dataset)
             layout = self._lay_out(request.draws, np.ascontiguousarray(request.rows, np.int64))
         next_item = np.array([first, first + count], np.int64)
         items, held, waited = None, None, 0.0
@@ -170,10 +193,10 @@ class Layouts:
                 held = layout.plan.ready(first, first + count)
                 waited = perf_counter() - begin
             reads, extras = layout.plan.reads, layout.extras
-            starts = view_starts(self._output, len(images))
+            starts = view_starts(self._output, slot_rows)
             parts = (layout.rows, layout.parameters, layout.regions, reads, layout.delivered)
             items = Items(*parts, next_item, extras, starts)
-        return Work(layout, first, first + count, next_item, items, flat_slot(images), held, waited)
+        return Work(layout, first, first + count, next_item, items, held, waited)
 
     def _layout_of(self, requests: Requests, slot_rows: int) -> Layout | None:
         """All that was planned together; None where something in it cannot be laid out, which is then found alone."""

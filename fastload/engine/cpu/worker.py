@@ -130,7 +130,7 @@ class Worker:
     def plan(self, job: Job) -> Work:
         """Calls the job's planning function and checks what it planned."""
         begin = perf_counter()
-        work = self._layouts.arrange(job.plan(), job.images)
+        work = self._layouts.arrange(job.plan(), job.late.rows)
         self._stats.add("plan", perf_counter() - begin - work.waited, work.count)
         if work.waited:
             self._stats.add("read", work.waited, 0)

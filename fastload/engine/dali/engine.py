@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
-from fastload.engine.base import Engine, OpenSlot, Pending, Request
+from fastload.engine.base import Engine, LateSlot, OpenSlot, Pending, Request
 from fastload.engine.dali.feeder import Feeder
 from fastload.engine.dali.flight import Job
 from fastload.engine.dali.graph import check_interpolation, import_dali
@@ -86,8 +86,12 @@ class DaliEngine(Engine):
         self._finalizer = weakref.finalize(self, self._feeder.abandon)
         self._finalizer.atexit = False
 
-    def submit(self, plan: Callable[[], Request], images: NDArray[Any] | OpenSlot) -> Pending:
+    def submit(self, plan: Callable[[], Request], images: NDArray[Any] | OpenSlot | LateSlot) -> Pending:
         """See Engine. Raises ConfigError for a slot that does not fit the output, FastloadError after close()."""
+        if isinstance(images, LateSlot):
+            taken = images.claim(at_once=True)
+            assert taken is not None
+            images = taken
         if not isinstance(images, OpenSlot):
             if self._device is not None:
                 raise ConfigError(f"the images stay on {self._device}: an OpenSlot was expected, not an array")

@@ -28,6 +28,7 @@ class Job:
         error: What ``result()`` raises.
         failures: Samples that cannot be delivered.
         finished: Nothing more will happen to it.
+        starved: It has its slot from the beginning.
     """
 
     plan: Callable[[], Request]
@@ -37,6 +38,7 @@ class Job:
     error: BaseException | None = None
     failures: list[Failure] = field(default_factory=list)
     finished: threading.Event = field(default_factory=threading.Event)
+    starved: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
