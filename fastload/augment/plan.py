@@ -214,8 +214,8 @@ def compile_plan(transforms: Iterable[Transform] | Transform | None) -> AugmentP
     if len(plans) == 1:
         return plans[0]
     first, *further = plans
-    if any(plan.mixing or plan.targets != _NO_RULES for plan in plans):
-        raise ConfigError("several views of an image go without MixUp, CutMix and steps on boxes: leave them out")
+    if any(plan.mixing for plan in plans):
+        raise ConfigError("several views of an image go without MixUp and CutMix: leave them out")
     check_alike([plan.output for plan in plans])
     output = dataclasses.replace(first.output, further=tuple(plan.output for plan in further))
     return dataclasses.replace(first, output=output, further=tuple(further))

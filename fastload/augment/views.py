@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastload.augment.parameters import Draws, Output, Warp
+from fastload.augment.parameters import Draws, Marks, Output, Warp
 from fastload.augment.program import Code, Program
 from fastload.errors import ConfigError
 from fastload.transforms import Container, Transform
@@ -55,6 +55,9 @@ def interleaved(views: Sequence[Draws]) -> Draws:
     warps = [view.warp for view in views]
     if any(warp is not None for warp in warps):
         parts["warp"] = _warps(warps, views)
+    removed = [view.removed for view in views]
+    if any(marks is not None for marks in removed):
+        parts["removed"] = _marks(removed)
     offsets = np.cumsum([0, *(len(view.functions) for view in views)]).tolist()
     for name in ("before", "after"):
         programs = [_moved(getattr(view, name), offset) for view, offset in zip(views, offsets, strict=False)]
@@ -86,6 +89,19 @@ def _warps(warps: Sequence[Warp | None], views: Sequence[Draws]) -> Warp:
             row |= {name: getattr(warp, name) for name in flags if getattr(warp, name) is not None}
         rows.append({**row, "matrix": matrix, "size": size, "fill": fill})
     return Warp(**{name: _stacked([row[name] for row in rows]) for name in rows[0]})
+
+
+def _marks(views: Sequence[Marks | None]) -> Marks:
+    """All are about the same boxes of the same samples; where a view has none, none is marked."""
+    given = next(marks for marks in views if marks is not None)
+    counts = np.diff(given.start)
+    start = np.concatenate(([0], np.cumsum(np.repeat(counts, len(views)))))
+    flags = np.zeros(start[-1], np.bool_)
+    for view, marks in enumerate(views):
+        if marks is not None:
+            begins = start[:-1].reshape(-1, len(views))[:, view]
+            flags[np.arange(len(marks.flags)) + np.repeat(begins - marks.start[:-1], counts)] = marks.flags
+    return Marks(start=start, flags=flags)
 
 
 def _moved(program: Program | None, offset: int) -> Program | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Final, Protocol, TypeVar
 
@@ -17,7 +16,7 @@ from fastload.loader.lane import Lane
 from fastload.loader.ledger import Skipped
 from fastload.loader.plan import EpochPlan
 from fastload.loader.target_batch import TargetBatch
-from fastload.loader.targets import TargetRows
+from fastload.loader.targets import TargetRow, TargetRows
 from fastload.stats import Stats
 
 # With on_error="skip" a sample and this many substitutes may fail in a row. Where that happens it is no longer single
@@ -115,7 +114,7 @@ class Flight:
         Raises:
             DataError: A sample cannot be delivered (or, if ``replace``, neither can MAX_SUBSTITUTES substitutes).
         """
-        rows: list[Mapping[str, Any]] = []
+        rows: list[TargetRow] = []
         try:
             if self._pending is not None:
                 failures = self._wait(self._pending)
@@ -139,7 +138,7 @@ class Flight:
         finally:
             self._waited += time.perf_counter() - begin
 
-    def _substitute(self, originals: tuple[Failure, ...], targets: list[Mapping[str, Any]]) -> None:
+    def _substitute(self, originals: tuple[Failure, ...], targets: list[TargetRow]) -> None:
         """Tries substitutes for all failed rows together, until each row holds one; rows that hold theirs stay."""
         missing = {failure.row: failure for failure in originals}
         entries: dict[int, Skipped] = {}

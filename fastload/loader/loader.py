@@ -85,7 +85,8 @@ class Loader:
             another sample in its place, chosen by (seed, epoch, sample), counts it and lists it in ``stats``.
         targets: What is marked in the images (boxes, keypoints, masks), as ``batch.targets``: "list" is one dict for
             each sample, "padded" one dict of tensors; a fastload.Targets says more. It follows the pixels, and
-            ``images, targets = batch``. Field names are those of the data set; "masks" are those of single objects.
+            ``images, targets = batch``, both tuples where there are several views. Field names are those of the data
+            set; "masks" are those of single objects.
         rank: This process among world_size; both None: torch.distributed's, if it is initialised, else torchrun's RANK
             and WORLD_SIZE, else 0 of 1.
         world_size: Number of processes that share each global batch of batch_size x world_size.
@@ -366,15 +367,16 @@ class Loader:
         """What reads the targets of the next epoch."""
         plan = self._augment
         if self._targets is None:
-            if plan.targets != TargetRules():
-                raise ConfigError(f"{plan.targets} is about targets: give the Loader targets='list' or 'padded', too")
+            for view in plan.views:
+                if view.targets != TargetRules():
+                    raise ConfigError(
+                        f"{view.targets} is about targets: give the Loader targets='list' or 'padded', too"
+                    )
             return None
-        if plan.further:
-            raise ConfigError("several views of an image go without targets: leave one of the two out")
         if plan.mixing:
             raise ConfigError("MixUp and CutMix mix labels of images, not boxes or masks: leave them or targets out")
         executor = self._keeper.executor(min(4, self.num_workers))
-        return TargetReader(self.dataset, plan.output, plan.targets, self._targets, executor)
+        return TargetReader(self.dataset, plan, self._targets, executor)
 
     def _ready_machinery(self, plan: EpochPlan) -> None:
         """Keeps what the last epoch was read with if it still serves, else builds another."""

@@ -97,6 +97,19 @@ def as_padded(rows: Rows, empty: Mapping[str, NDArray[Any]], *, fill: int) -> Ta
     return TargetBatch(arrays, lambda tensors: {**tensors, **values})
 
 
+def together(batches: Sequence[TargetBatch]) -> TargetBatch:
+    """The targets of several views as one: the user gets a tuple."""
+    names = [(place, name) for place, batch in enumerate(batches) for name in batch.arrays]
+
+    def cut(tensors: Mapping[str, torch.Tensor]) -> tuple[Any, ...]:
+        parts: list[dict[str, torch.Tensor]] = [{} for _ in batches]
+        for (place, name), tensor in zip(names, tensors.values(), strict=True):
+            parts[place][name] = tensor
+        return tuple(batch.cut(part) for batch, part in zip(batches, parts, strict=True))
+
+    return TargetBatch({f"{place} {name}": batches[place].arrays[name] for place, name in names}, cut)
+
+
 def _images(rows: Rows, empty: Mapping[str, NDArray[Any]]) -> list[str]:
     """Fields that are one image for a sample."""
     names = dict.fromkeys(name for fields in rows for name, value in fields.items() if isinstance(value, np.ndarray))

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from fastload.augment.drawing import Boxes
 from fastload.augment.masks import MaskSampling, sample_mask
-from fastload.augment.parameters import Draws, Output
+from fastload.augment.parameters import Draws
+from fastload.augment.plan import AugmentPlan
 from fastload.augment.targets import TargetRules, converted, map_boxes, map_keypoints, sanitized
 from fastload.dataset import Dataset
 from fastload.engine.base import Failure, Request
 from fastload.errors import ConfigError, DataError
-from fastload.loader.target_batch import TargetBatch, as_list, as_padded
+from fastload.loader.target_batch import TargetBatch, as_list, as_padded, together
 
 # Types of fields that have an entry for each object, in the order in which they are looked at: none of each.
 _EMPTY: Final[dict[str, NDArray[Any]]] = {
@@ -77,12 +78,24 @@ def as_targets(value: Any) -> Targets | None:
     return Targets(form=value)
 
 
+# The targets of one sample, by field, in each of its views.
+TargetRow = tuple[Mapping[str, Any], ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetRows:
-    """Targets of some samples, each by field, and the samples whose targets cannot be read."""
+    """Targets of some samples, and the samples whose targets cannot be read."""
 
-    rows: list[Mapping[str, Any]]
+    rows: list[TargetRow]
     failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True)
+class _View:
+    """Height and width of a view, and what its transforms say about boxes."""
+
+    size: tuple[int, int]
+    rules: TargetRules
 
 
 class TargetReader:
@@ -90,8 +103,7 @@ class TargetReader:
 
     Args:
         dataset: Where they are.
-        output: The form of the images.
-        rules: What the transforms say.
+        plan: What is done to the images, and what its transforms say about boxes.
         targets: What the user says.
         executor: Its threads.
 
@@ -99,12 +111,9 @@ class TargetReader:
         ConfigError: The data set has no targets, or other ones than the user speaks of.
     """
 
-    def __init__(
-        self, dataset: Dataset, output: Output, rules: TargetRules, targets: Targets, executor: Executor
-    ) -> None:
+    def __init__(self, dataset: Dataset, plan: AugmentPlan, targets: Targets, executor: Executor) -> None:
         self._dataset = dataset
-        self._size = output.height, output.width
-        self._rules = rules
+        self._views = [_View((view.output.height, view.output.width), view.targets) for view in plan.views]
         self._targets = targets
         self._executor = executor
         self._pairs = np.array(targets.keypoint_pairs, np.int64).reshape(-1, 2)
@@ -118,9 +127,6 @@ class TargetReader:
                 "leave targets out"
             )
         self._masks_of_objects = _OBJECT_MASK in self._fields["mask"] and bool(self._fields["boxes"])
-        self._empty = {name: _EMPTY[kind] for kind in _EMPTY for name in self._fields[kind]}
-        if self._masks_of_objects:
-            self._empty["masks"] = np.zeros((0, *self._size), np.uint8)
 
     def start(self, request: Request) -> Future[TargetRows]:
         """Begins to read the targets of a request."""
@@ -128,18 +134,23 @@ class TargetReader:
 
     def read(self, request: Request) -> TargetRows:
         """The targets of a request, row after row."""
-        rows: list[Mapping[str, Any]] = []
+        rows: list[TargetRow] = []
         failures: list[Failure] = []
-        for place, sample_id in enumerate(request.draws.ids.tolist()):
+        for place, sample_id in enumerate(request.ids.tolist()):
             found = self._try(sample_id, place, request)
-            rows.append({} if isinstance(found, Failure) else found)
+            rows.append(() if isinstance(found, Failure) else found)
             if isinstance(found, Failure):
                 failures.append(found)
         return TargetRows(rows=rows, failures=tuple(failures))
 
-    def _try(self, sample_id: int, place: int, request: Request) -> dict[str, Any] | Failure:
+    def _try(self, sample_id: int, place: int, request: Request) -> TargetRow | Failure:
+        first = place * len(self._views)
         try:
-            return self._sample(sample_id, request.draws.rows(slice(place, place + 1)))
+            fields = self._dataset.fields(sample_id)
+            return tuple(
+                self._sample(sample_id, fields, request.draws.rows(slice(number, number + 1)), view)
+                for number, view in enumerate(self._views, first)
+            )
         except DataError as error:
             return Failure(
                 row=int(request.rows[place]),
@@ -149,23 +160,22 @@ class TargetReader:
                 reason=error.reason,
             )
 
-    def _sample(self, sample_id: int, draws: Draws) -> dict[str, Any]:
-        fields = self._dataset.fields(sample_id)
+    def _sample(self, sample_id: int, fields: Mapping[str, Any], draws: Draws, view: _View) -> dict[str, Any]:
         source = self._dataset.sizes(np.array([sample_id]))
-        keep, target = self._objects(fields, draws, source)
+        keep, target = self._objects(fields, draws, view, source)
         if self._masks_of_objects:
-            target["masks"] = np.zeros((np.count_nonzero(keep), *self._size), np.uint8)
+            target["masks"] = np.zeros((np.count_nonzero(keep), *view.size), np.uint8)
         for name in self._fields["mask"]:
             if name in fields:
                 height, width = source[0].tolist()
-                target |= self._mask(name, fields[name], (height, width), draws, keep)
+                target |= self._mask(name, fields[name], (height, width), draws, view, keep)
         for name in (*self._fields["number"], *self._fields["text"]):
             if name in fields:
                 target[name] = fields[name]
         return target
 
     def _objects(
-        self, fields: Mapping[str, Any], draws: Draws, source: NDArray[np.int32]
+        self, fields: Mapping[str, Any], draws: Draws, view: _View, source: NDArray[np.int32]
     ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
         """All that there is for each object of one sample, mapped, and which of the objects are left."""
         names = [(name, kind) for kind in _EMPTY for name in self._fields[kind]]
@@ -181,16 +191,16 @@ class TargetReader:
                     "data again"
                 )
             if kind == "boxes":
-                mapped = map_boxes(values.astype(np.float64), rows, draws, self._size, source)
-                keep &= sanitized(mapped, self._size, self._rules)
-                values = converted(mapped, self._rules.format).astype(np.float32)
+                mapped = map_boxes(values.astype(np.float64), rows, draws, view.size, source)
+                keep &= sanitized(mapped, view.size, view.rules)
+                values = converted(mapped, view.rules.format).astype(np.float32)
             elif kind == "keypoints":
                 if len(values) and self._pairs.max(initial=-1) >= values.shape[1]:
                     raise ConfigError(
                         f"keypoint_pairs names keypoint {self._pairs.max()}, but the data set has {values.shape[1]}, "
                         "counted from 0"
                     )
-                mapped = map_keypoints(values.astype(np.float64), rows, draws, self._size, self._pairs, source)
+                mapped = map_keypoints(values.astype(np.float64), rows, draws, view.size, self._pairs, source)
                 values = mapped.astype(np.float32)
             elif kind == "flags":
                 values = values.astype(np.int64)
@@ -203,6 +213,7 @@ class TargetReader:
         values: NDArray[Any],
         size: tuple[int, int],
         draws: Draws,
+        view: _View,
         keep: NDArray[np.bool_],
     ) -> dict[str, Any]:
         if values.shape != size:
@@ -211,17 +222,24 @@ class TargetReader:
                 f"{size[0]}: convert the data again"
             )
         if name == _OBJECT_MASK and self._masks_of_objects:
-            image = sample_mask(values, 0, draws, self._size, 0, self._targets.mask_sampling)
+            image = sample_mask(values, 0, draws, view.size, 0, self._targets.mask_sampling)
             numbers = np.flatnonzero(keep) + 1
             return {"masks": (image == numbers[:, None, None]).astype(np.uint8)}
-        image = sample_mask(values, 0, draws, self._size, self._targets.mask_fill, self._targets.mask_sampling)
+        image = sample_mask(values, 0, draws, view.size, self._targets.mask_fill, self._targets.mask_sampling)
         return {name.removesuffix(".png"): image if image.dtype == np.uint8 else image.astype(np.int32)}
 
-    def assemble(self, rows: Sequence[Mapping[str, Any]]) -> TargetBatch:
-        """The targets of a batch, ready to be handed over."""
+    def assemble(self, rows: Sequence[TargetRow]) -> TargetBatch:
+        """The targets of a batch, ready to be handed over: of several views a tuple."""
+        batches = [self._assemble([row[place] for row in rows], view) for place, view in enumerate(self._views)]
+        return batches[0] if len(batches) == 1 else together(batches)
+
+    def _assemble(self, rows: Sequence[Mapping[str, Any]], view: _View) -> TargetBatch:
+        empty = {name: _EMPTY[kind] for kind in _EMPTY for name in self._fields[kind]}
+        if self._masks_of_objects:
+            empty["masks"] = np.zeros((0, *view.size), np.uint8)
         if self._targets.form == "list":
-            return as_list(rows, self._empty)
-        return as_padded(rows, self._empty, fill=self._targets.mask_fill)
+            return as_list(rows, empty)
+        return as_padded(rows, empty, fill=self._targets.mask_fill)
 
 
 def read_boxes(dataset: Dataset, ids: NDArray[np.int64]) -> Boxes:

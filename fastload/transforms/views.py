@@ -30,6 +30,7 @@ class MultiView(Views):
 
     Stands first; what follows is done to every view. Views are drawn independently of each other, may have different
     sizes, and have one type of values. The file is read once, and pixels that several views need are decoded once.
+    Where targets are asked for, ``batch.targets`` is a tuple as well.
 
     Args:
         transforms: A list of transforms for each view, at least one.
@@ -54,7 +55,7 @@ class MultiView(Views):
 class MultiCrop(Views):
     """Random crops of each image, some large and some small, as SwAV and DINO train on them.
 
-    ``batch.images`` becomes a tuple of tensors, those of the first size first. Stands first; each view is a
+    ``batch.images`` becomes a tuple of tensors, those of the first size first (and so ``batch.targets``). Stands first; each view is a
     RandomResizedCrop, then ``transforms``, then what follows, drawn for each view anew. The defaults are DINO's: 2
     crops of 224 pixels and 8 of 96.
 

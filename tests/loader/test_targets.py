@@ -1,5 +1,6 @@
 """Targets through the Loader: what is marked in images arrives with them, mapped, complete, and in both forms."""
 
+import dataclasses
 import json
 import threading
 
@@ -200,6 +201,34 @@ def test_masks_of_classes_come_as_one_tensor(coco128, tmp_path):
         assert torch.equal(mask.int(), expected.int())
     listed = next(iter(load(tmp_path / "shards", targets=fl.Targets(mask_fill=255), transforms=[T.CenterCrop(500)])))
     assert all(torch.equal(target["seg"], mask) for target, mask in zip(listed.targets, masks, strict=True))
+
+
+@pytest.mark.parametrize("form", ["list", "padded"])
+def test_each_view_has_its_own_targets(marked, form):
+    """They are those of a Loader of that view alone, drawn as in the company of the others."""
+    views = [
+        [T.RandomResizedCrop(40), T.RandomHorizontalFlip()],
+        [T.RandomIoUCrop(sampler_options=[0.3]), T.Resize((30, 50)), T.SanitizeBoundingBoxes()],
+        [T.ElasticTransform(40.0), T.RandomIoUCrop(), T.CenterCrop(60), T.ConvertBoundingBoxFormat("CXCYWH")],
+    ]
+    alone, drawn = [], 0
+    for view in views:
+        loader = load(marked, transforms=view, targets=form)
+        loader._augment = dataclasses.replace(loader._augment, first=drawn)
+        drawn += loader._augment.num_random
+        alone.append(loader)
+    together = load(marked, transforms=[T.MultiView(views)], targets=form)
+    objects = set()
+    for batch, *expected in zip(together, *alone, strict=True):
+        images, targets = batch
+        assert len(images) == len(targets) == 3
+        for view, target, other in zip(images, targets, expected, strict=True):
+            assert torch.equal(view, other.images)
+            torch.testing.assert_close(target, other.targets, rtol=0, atol=0)
+        if form == "list":
+            objects |= {tuple(len(view[row]["boxes"]) for view in targets) for row in range(len(batch))}
+    # SanitizeBoundingBoxes speaks of its view alone.
+    assert form == "padded" or any(first > second for first, second, _ in objects)
 
 
 def test_threads_end_with_the_iteration(marked):

@@ -156,7 +156,6 @@ def test_a_gpu_gets_the_views_of_the_cpu(photos):
         ([T.MultiView([FIRST, [*THIRD, T.ToDtype("float32")]])], {}, "one type"),
         ([T.MultiView([FIRST, [T.RandomHorizontalFlip()]])], {}, "one size"),
         ([T.MultiView([FIRST, THIRD]), T.CutMix()], {}, "without MixUp"),
-        ([T.MultiView([FIRST, THIRD])], {"targets": "list"}, "without targets"),
     ],
 )
 def test_a_wrong_chain_is_one_clear_error(photos, transforms, options, message):
