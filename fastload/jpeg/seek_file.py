@@ -104,6 +104,8 @@ def _read_table(data: memoryview, size: int, count: int | None, path: str) -> Ta
         count: Samples that it should have; None where that is not known.
         path: For messages.
     """
+    if len(data) < HEADER_BYTES:
+        raise DataError(f"expected a seek file of at least {HEADER_BYTES} bytes, got {len(data)}", path=path)
     magic, version, _, samples, announced, table_crc = _HEADER.unpack_from(data)
     (header_crc,) = struct.unpack_from("<I", data, _HEADER.size)
     if magic != MAGIC or header_crc != zlib.crc32(data[: _HEADER.size]):
@@ -170,8 +172,8 @@ class SeekFile:
         self.path = path
         with open(path, "rb", opener=_open_at_once) as file:
             size = os.fstat(file.fileno()).st_size
-            if size < HEADER_BYTES:
-                raise DataError(f"expected a seek file of at least {HEADER_BYTES} bytes, got {size}", path=path)
+            if not size:  # which cannot be mapped
+                raise DataError(f"expected a seek file of at least {HEADER_BYTES} bytes, got 0", path=path)
             # Private to the process (nothing is ever written to it): numba would compile every kernel once more for
             # arrays that cannot be written.
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

@@ -36,8 +36,9 @@ _Row = dict[str, Any]
 class CocoSource(Source):
     """The images that an annotation file of COCO lists, in its order; those without objects as well.
 
-    The file is read row by row, and only what is needed of a row is kept. One as large as train2017's (118,000 images,
-    860,000 objects) takes some 15 s of processor time and 0.5 GB.
+    The file is read row by row, and only what is needed of a row is kept. One as large as train2017's (118,287 images,
+    860,001 objects with polygons and run lengths, 509 MB, drawn) takes 17 s of processor time and 0.53 GB beside the
+    interpreter's at its peak; with masks 38 s and 1.07 GB.
 
     Each has a member .json with ``image_id`` and, in the order of the file, one entry for each object in ``boxes``
     (XYXY), ``labels``, ``area`` (of the box where the file has none), ``iscrowd`` and, where categories have keypoints,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastload.errors import DataError
-from fastload.jpeg.seek_file import SeekFile, write_seek_file
+from fastload.jpeg.seek_file import SeekFile, index_sizes, table_end, write_seek_file
 
 
 def example() -> tuple[list[bytes], np.ndarray]:
@@ -92,6 +92,27 @@ def test_files_of_another_size_are_refused(tmp_path):
     for other in (crcs[:-1], np.append(crcs, crcs[:1])):
         with pytest.raises(DataError, match="samples"):
             SeekFile(path, other)
+
+
+def test_the_table_alone_says_how_large_indexes_are(tmp_path):
+    indexes, crcs = example()
+    path = str(tmp_path / "x.seek")
+    size = write_seek_file(path, iter(indexes), crcs.tolist())
+    head = Path(path).read_bytes()[: table_end(23)]
+    assert index_sizes(head, size, crcs).tolist() == list(map(len, indexes))
+    other = crcs.copy()
+    other[7] += 1
+    expected = [0 if number == 7 else len(index) for number, index in enumerate(indexes)]
+    assert index_sizes(head, size, other).tolist() == expected
+    for length in range(len(head)):
+        with pytest.raises(DataError):
+            index_sizes(head[:length], size, crcs)
+    for wrong in (head.replace(b"fl", b"FL", 1), head[:-1] + b"?"):
+        with pytest.raises(DataError):
+            index_sizes(wrong, size, crcs)
+    for wrong_size in (size - 1, size + 1, 0):
+        with pytest.raises(DataError):
+            index_sizes(head, wrong_size, crcs)
 
 
 def test_nothing_half_written_stands_under_the_name(tmp_path):
