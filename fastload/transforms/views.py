@@ -55,9 +55,9 @@ class MultiView(Views):
 class MultiCrop(Views):
     """Random crops of each image, some large and some small, as SwAV and DINO train on them.
 
-    ``batch.images`` becomes a tuple of tensors, those of the first size first (and so ``batch.targets``). Stands first; each view is a
-    RandomResizedCrop, then ``transforms``, then what follows, drawn for each view anew. The defaults are DINO's: 2
-    crops of 224 pixels and 8 of 96.
+    ``batch.images`` becomes a tuple of tensors, those of the first size first (and so ``batch.targets``). Stands first;
+    each view is a RandomResizedCrop, then ``transforms``, then what follows, drawn for each view anew. The defaults are
+    DINO's: 2 crops of 224 pixels and 8 of 96.
 
     Args:
         size: Side of the crops, one for each group.
