@@ -17,6 +17,7 @@ from fastload.augment.parameters import Output
 from fastload.batch import as_tensor
 from fastload.engine.base import OpenSlot
 from fastload.engine.batched import finish
+from fastload.engine.batched.arithmetic import send
 from fastload.engine.dali.arguments import Arguments
 from fastload.engine.dali.flight import Flight, View
 
@@ -82,7 +83,7 @@ class Deliverer:
             if run:
                 block[int(rows[0]) : int(rows[0]) + len(rows)].copy_(images)
             else:
-                block.index_copy_(0, torch.from_numpy(rows).to(block.device), images.to(block.dtype))
+                block.index_copy_(0, send(rows, block.device), images.to(block.dtype))
 
     def _hold(self, images: list[torch.Tensor]) -> None:
         """Keeps DALI from using their memory again before the stream has read it."""
@@ -127,10 +128,10 @@ def _painted(images: torch.Tensor, arguments: Arguments, output: Output) -> torc
         return images
     contiguous = output.memory_format == "contiguous"
     height, width = images.shape[2:] if contiguous else images.shape[1:3]
-    rows = torch.from_numpy(chosen).to(images.device)
-    levels = torch.from_numpy(arguments.pad[chosen]).float()
-    colours = (levels * torch.tensor(output.scale) + torch.tensor(output.bias)).to(images)[:, None, None]
-    top, left, bottom, right = torch.from_numpy(arguments.seen[chosen]).to(images.device).T[:, :, None]
+    rows, pad, seen = (send(part, images.device) for part in (chosen, arguments.pad[chosen], arguments.seen[chosen]))
+    scale, bias = (send(np.array(numbers), images.device) for numbers in (output.scale, output.bias))
+    colours = (pad * scale + bias).float().to(images.dtype)[:, None, None]
+    top, left, bottom, right = seen.T[:, :, None]
     y, x = (torch.arange(side, device=images.device) for side in (height, width))
     inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None]
     inside = inside[..., None]
