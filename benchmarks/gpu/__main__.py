@@ -21,6 +21,7 @@ from benchmarks.gpu.training import SYNTHETIC, Course
 from benchmarks.gpu.training import measure as measure_training
 from benchmarks.harness import machine
 from benchmarks.harness.datasets import REPOSITORY, Corpus, open_corpus
+from benchmarks.harness.pipelines import PIPELINES
 from benchmarks.harness.runner import Group, measure
 from benchmarks.peers import GPU_PEERS
 from fastload.processors import available_processors
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     for size in options.sizes:
         if "loading" in options.what:
-            result["loading"] += _loading(options, corpus, size)
+            for augment in options.augments:
+                result["loading"] += _loading(options, corpus, size, augment)
         if "training" in options.what:
             result["training"] += _training(options, corpus, size)
         print(tables.render(result), flush=True)  # so that a run that is cut short has said what it knows
@@ -52,18 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(row["fault"] for row in result["loading"] + result["training"]))
 
 
-def _loading(options: argparse.Namespace, corpus: Corpus, size: int) -> list[dict[str, Any]]:
+def _loading(options: argparse.Namespace, corpus: Corpus, size: int, augment: str) -> list[dict[str, Any]]:
+    name = f"{augment or 'train'}{size}-fp16"
+    if name not in PIPELINES:
+        return []
     group = Group(
-        pipeline=f"train{size}-fp16",
+        pipeline=name,
         batch_size=options.batch_size,
         threads=options.threads,
         device=options.device,
     )
-    peers = [name for name in options.peers if not GPU_PEERS[name].missing()]
+    offering = [name for name in options.peers if not augment or augment in GPU_PEERS[name].augments]
+    peers = [name for name in offering if not GPU_PEERS[name].missing()]
     outcomes = measure(group, peers, corpus, options.rounds)
     rows = []
-    for name in options.peers:
-        row: dict[str, Any] = {"size": size, "loader": name, "settings": GPU_PEERS[name].settings, "fault": None}
+    for name in offering:
+        row: dict[str, Any] = {"size": size, "augment": augment, "loader": name, "fault": None}
+        row["settings"] = GPU_PEERS[name].settings
         if name not in outcomes:
             row["fault"] = f"absent: {', '.join(GPU_PEERS[name].missing())} is not installed"
         elif outcomes[name].failure is not None:
@@ -120,6 +127,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     loading.add_argument("--batch-size", type=int, default=256)
     loading.add_argument("--rounds", type=int, default=5, help="epochs of each loader, in turns")
     loading.add_argument("--peers", type=lambda text: text.split(","), default=list(GPU_PEERS), help="names, by comma")
+    loading.add_argument(
+        "--augments",
+        type=lambda text: text.split(","),
+        default=[""],
+        help="what is done to crops of 224 pixels, by comma: jitter, randaugment, trivial, simclr; without it nothing",
+    )
     training = parser.add_argument_group("training")
     training.add_argument("--model", default="resnet50")
     training.add_argument("--model-args", default="{}", help="JSON, as the recipe's model.args")
@@ -134,6 +147,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in options.peers:
         if name not in GPU_PEERS:
             parser.error(f"--peers: {name!r} is unknown, choose among {', '.join(GPU_PEERS)}")
+    for augment in options.augments:
+        if augment and f"{augment}224-fp16" not in PIPELINES:
+            parser.error(f"--augments: {augment!r} is unknown")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch finds no CUDA device here; --device cpu runs the same code without one")
     return options

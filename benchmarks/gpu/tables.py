@@ -40,21 +40,25 @@ def _loading(rows: list[dict[str, Any]]) -> list[str]:
     ]
     for row in rows:
         if row["fault"]:
-            lines.append(f"| {row['size']} | {row['loader']} | {_short(row['fault'])} | | | | | | |")
+            lines.append(f"| {_pipeline(row)} | {row['loader']} | {_short(row['fault'])} | | | | | | |")
             continue
         stock = [
             other["images_per_second"]
             for other in rows
-            if (other["size"], other["loader"], other["fault"]) == (row["size"], "dali-webdataset", None)
+            if (_pipeline(other), other["loader"], other["fault"]) == (_pipeline(row), "dali-webdataset", None)
         ]
         lines.append(
-            f"| {row['size']} | {row['loader']} | {_speed(row)} | "
+            f"| {_pipeline(row)} | {row['loader']} | {_speed(row)} | "
             + (f"{row['images_per_second'] / stock[0]:.2f}x" if stock else "")
             + f" | {row['cpu_ms_per_image']:.3f} | {_milliseconds(row['gpu_ms_per_image'])} | "
             f"{_bytes(row['gpu_bytes'])} | {_bytes(row['memory_bytes'])} | "
             f"{row['check']['mean_difference']:.2f} |"
         )
     return lines
+
+
+def _pipeline(row: dict[str, Any]) -> str:
+    return f"{row['size']} {row.get('augment', '')}".strip()
 
 
 def _training(rows: list[dict[str, Any]]) -> list[str]:

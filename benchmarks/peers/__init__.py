@@ -28,7 +28,8 @@ _DALI_ALLOWED = {
 }
 
 _ALL = ("train", "eval", "decode")
-_AUGMENTS = ("jitter", "jitter-nohue", "randaugment", "trivial", "simclr", "distort")
+_ON_DEVICE = ("jitter", "jitter-nohue", "randaugment", "trivial", "simclr")
+_AUGMENTS = (*_ON_DEVICE, "distort")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,6 +315,7 @@ GPU_PEERS: dict[str, Entry] = {
         form="fastload",
         settings="the CPU engine on tar shards with seek indexes; batches go to the device",
         kinds=("train",),
+        augments=_ON_DEVICE,
     ),
     "fastload-dali": Entry(
         title="fastload, DALI engine",
@@ -323,6 +325,7 @@ GPU_PEERS: dict[str, Entry] = {
         settings="the DALI engine on the same shards",
         limits=_DALI,
         kinds=("train",),
+        augments=_ON_DEVICE,
         options={"engine": "dali"},
     ),
     "fastload-dali-tiled": Entry(
@@ -333,6 +336,7 @@ GPU_PEERS: dict[str, Entry] = {
         settings="the DALI engine on shards rewritten with restart tiles (fastload convert --tiles), equal pixels",
         limits=_DALI,
         kinds=("train",),
+        augments=_ON_DEVICE,
         options={"engine": "dali"},
     ),
     "dali-webdataset": Entry(
@@ -343,6 +347,7 @@ GPU_PEERS: dict[str, Entry] = {
         settings="as users write it: readers.webdataset + mixed decoder + random_resized_crop, DALIGenericIterator",
         limits=_DALI,
         kinds=("train",),
+        augments=_ON_DEVICE[:-1],
         endless=True,
         central_fallback=False,
     ),

@@ -12,6 +12,7 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
 
 from benchmarks.harness.loaders import Running, Task
 from benchmarks.harness.pipelines import MEAN, STD
+from benchmarks.peers._dali_augment import augmented, erased
 
 _DTYPES = {"float16": types.FLOAT16, "float32": types.FLOAT}
 
@@ -27,6 +28,7 @@ class Loader(Running):
             device_id=0 if gpu else None,
             seed=1,
             prefetch_queue_depth=2,
+            enable_conditionals=bool(task.pipeline.augment),
         )
         self._iterator = DALIGenericIterator(
             [build(_graph)(task, sorted(task.data.glob("*.tar")), gpu)],
@@ -63,11 +65,11 @@ def _graph(task: Task, shards: list[Path], gpu: bool) -> tuple[Any, Any]:
         antialias=True,
     )
     images = fn.crop_mirror_normalize(
-        images,
+        augmented(images, pipeline),
         mirror=fn.random.coin_flip(probability=pipeline.flip),
         dtype=_DTYPES[pipeline.dtype],
         output_layout="HWC" if pipeline.nhwc else "CHW",
         mean=[255 * value for value in MEAN],
         std=[255 * value for value in STD],
     )
-    return images, fn.pad(labels, fill_value=0)
+    return erased(images, pipeline), fn.pad(labels, fill_value=0)

@@ -39,9 +39,18 @@ def corpus(photographs, tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
 @pytest.mark.parametrize(
-    "name", ["fastload-cpu-engine", "fastload-dali", "fastload-dali-tiled", "dali-webdataset", "torchvision-decode"]
+    ("name", "pipeline"),
+    [
+        ("fastload-cpu-engine", "train192-fp16"),
+        ("fastload-dali", "train192-fp16"),
+        ("fastload-dali", "simclr224-fp16"),
+        ("fastload-dali-tiled", "train192-fp16"),
+        ("dali-webdataset", "train192-fp16"),
+        ("dali-webdataset", "jitter224-fp16"),
+        ("torchvision-decode", "train192-fp16"),
+    ],
 )
-def test_the_loaders_deliver_photographs_with_their_labels(corpus, name, monkeypatch):
+def test_the_loaders_deliver_photographs_with_their_labels(corpus, name, pipeline, monkeypatch):
     from benchmarks.harness.child import Child
 
     entry = find(name)
@@ -50,7 +59,7 @@ def test_the_loaders_deliver_photographs_with_their_labels(corpus, name, monkeyp
     child = Child(
         {
             "peer": name,
-            "pipeline": "train192-fp16",
+            "pipeline": pipeline,
             "batch_size": 4,
             "threads": 1,
             "device": "cpu",
