@@ -214,7 +214,8 @@ class CocoSource(Source):
         good = [number for number, entry in enumerate(self._entries) if not entry.problem]
         sizes = np.zeros(len(self), np.int64)
         sizes[good] = np.fromiter(self._places.sizes([self._at(self._entries[number]) for number in good]), np.int64)
-        sizes[good] += [len(self._entries[number].json) + len(self._entries[number].packed) for number in good]
+        members = (len(self._entries[number].json) + len(self._entries[number].packed) for number in good)
+        sizes[good] += np.fromiter(members, np.int64, len(good))
         return sizes
 
     def digest(self) -> str:

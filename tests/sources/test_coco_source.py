@@ -198,6 +198,14 @@ def test_what_is_wrong_with_one_image_costs_that_image(coco, tmp_path):
     assert sum("leads out" in reason for reason in reasons.values()) == 4
 
 
+def test_what_is_wrong_with_every_image_leaves_none(coco):
+    wrong = [{"id": n, "image_id": n, "category_id": 5, "bbox": [1, 1, 2, 2]} for n in (1, 2, 3)]
+    source = CocoSource(coco.write(annotations=wrong))
+    assert source.num_bytes().tolist() == [0, 0, 0]
+    with pytest.raises(DataError, match="is none of the 2 categories"):
+        source.read(0)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
