@@ -1,6 +1,8 @@
 """What the DALI engine does beside one resampling: every plan, against what the CPU engine makes of the same draws."""
 
+import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from fastload.engine.base import OpenSlot, Request
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.cpu.programs import edit_image
 from fastload.engine.dali import DaliEngine
+from fastload.engine.dali.delivery import Deliverer
 from fastload.engine.dali.samples import edit_by_torch
 from fastload.errors import ConfigError
 from fastload.stats import Stats
@@ -182,6 +185,45 @@ def test_either_may_carry_out_what_comes_before_the_resampling(make_engine, edit
     np.testing.assert_array_equal(found, expected)
 
 
+class Moment:
+    """Stands in for torch.cuda.Event: what is under way ends when the test says so."""
+
+    passed = False
+
+    def __init__(self):
+        self.recorded = 0
+
+    def record(self, stream=None):
+        self.recorded += 1
+
+    def query(self):
+        return Moment.passed
+
+
+@pytest.mark.parametrize("chain", [[*CROP, T.ColorJitter(0.4)], [VIEWS], [T.RandomCrop(48, padding=9, fill=5)]])
+def test_on_a_device_a_stream_finishes_images_and_the_takers_waits_for_it(make_engine, chain, monkeypatch):
+    """With stand-ins for CUDA's streams: DALI's memory is kept until it has been read, and nobody takes it too soon."""
+    plan, waited, used = compile_plan(chain), [], []
+    theirs = SimpleNamespace(wait_event=waited.append)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: "ours")
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext(stream))
+    monkeypatch.setattr(torch.cuda, "Event", Moment)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: theirs)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: used.append(stream))
+    expected, engine = make_slot(12, plan.output), make_engine(DaliEngine, plan)
+    engine.submit(request(plan), expected).result()
+    deliverer = engine._feeder._deliverer = Deliverer(plan.output, torch.device("cuda", 0))
+    for passed, held in ((False, 1), (False, 2), (True, 1)):
+        Moment.passed = passed
+        slot = OpenSlot()
+        assert engine.submit(request(plan), slot).result() == ()
+        assert not waited
+        np.testing.assert_array_equal(torch.from_dlpack(slot.images).numpy(), expected)
+        assert waited.pop().recorded == 1
+        assert used.pop() is theirs
+        assert len(deliverer._held) == held
+
+
 def test_requests_of_every_kind_take_turns(make_engine):
     """The pipeline is built anew where one asks for more than it has; the others notice nothing of it."""
     one = dataclasses.replace(compile_plan(VIEWS).output.views[0], further=())
@@ -198,6 +240,20 @@ def test_requests_of_every_kind_take_turns(make_engine):
         assert all(one.result() == () for one in pending)
         results.append(slots)
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("engine", [CpuEngine, DaliEngine])
+@pytest.mark.parametrize("early", [False, True])
+def test_what_a_function_of_the_user_raises_is_his_and_the_engine_goes_on(make_engine, engine, early):
+    fails = T.Lambda(lambda image, parameters: 1 // 0)
+    plan, good = compile_plan([fails, *CROP] if early else [*CROP, fails]), compile_plan([*CROP, T.ColorJitter(0.4)])
+    made, slot, expected = make_engine(engine, good), *(make_slot(12, good.output) for _ in range(2))
+    pending = [made.submit(request(one), slot) for one in (good, plan, good)]
+    with pytest.raises(ZeroDivisionError):
+        pending[1].result()
+    assert pending[2].result() == ()
+    make_engine(CpuEngine, good).submit(request(good), expected).result()
+    np.testing.assert_array_equal(slot, expected)
 
 
 def test_spans_and_counters_say_where_the_time_went(make_engine):

@@ -237,6 +237,8 @@ def test_every_plan_has_the_order_draws_and_images_of_the_cpu_engine(photos, nam
             assert view.shape == other.shape
             assert view.dtype == other.dtype
             assert other.is_contiguous(memory_format=torch.channels_last)
+            # nvJPEG rounds and upsamples colour in its own way, of which operations may make more.
+            assert (view.float() - other.float()).abs().mean() <= 12 * step
             if device == "cpu":
                 assert ((view.float() - other.float()).abs() > 1.01 * step).float().mean() <= share
 
