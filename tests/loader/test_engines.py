@@ -278,6 +278,28 @@ def test_damaged_samples_of_every_plan_are_replaced_and_listed_alike(own_photos,
     assert len(accounts[0][2]) == len(damaged)
 
 
+def test_boxes_through_a_strong_policy_are_the_same_and_images_nearly_so(coco128, tmp_path):
+    fl.convert(coco128 / "annotations" / "instances.json", tmp_path / "shards", images=coco128 / "images")
+    chain = [
+        *(T.RandomPhotometricDistort(), T.RandomZoomOut((123, 117, 104)), T.RandomIoUCrop(), T.RandomHorizontalFlip()),
+        *(T.RandomRotation(5, interpolation="bilinear"), T.Resize((160, 160)), T.SanitizeBoundingBoxes()),
+    ]
+    found = []
+    for engine in ("cpu", "dali"):
+        options = {"batch_size": 16, "transforms": chain, "num_workers": 2, "targets": "list", "engine": engine}
+        with fl.Loader(tmp_path / "shards", **options) as loader:
+            found.append([(batch.images.clone(), batch.targets) for batch in loader])
+    differences = []
+    for (images, targets), (others, other_targets) in zip(*found, strict=True):
+        differences.append((images.float() - others.float()).abs().flatten())
+        for target, other in zip(targets, other_targets, strict=True):
+            assert target.keys() == other.keys()
+            assert all(torch.equal(target[name], other[name]) for name in ("boxes", "labels"))
+    difference = torch.cat(differences)
+    assert difference.mean() < 0.1
+    assert (difference > 2).float().mean() < 5e-3
+
+
 def test_other_transforms_go_on_with_dali(photos):
     with fl.Loader(photos, batch_size=8, transforms=CROP, num_workers=2, engine="dali") as loader:
         for chain in (CROP, [*CROP, T.ColorJitter(0.4)], PLANS["views"][0], [T.RandomInvert(), *CROP], CROP):
