@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from benchmarks.harness import machine
 from benchmarks.harness.datasets import REPOSITORY, Corpus, open_corpus, open_detection_corpus
+from benchmarks.harness.matrix import Matrix
 from benchmarks.harness.pipelines import PIPELINES
 from benchmarks.harness.runner import Group, Outcome, measure
 from benchmarks.peers import PEERS
@@ -27,6 +29,7 @@ _AUGMENTED = [name for name, pipeline in PIPELINES.items() if pipeline.augment]
 _PIPELINE_SETS = {
     "all": [name for name in PIPELINES if name not in _AUGMENTED],
     "augmented": ["train224-fp16", *_AUGMENTED],
+    "matrix": ["train224-fp16", "train224-fp32", "train160-fp16", "eval224-fp16", "decode"],
 }
 _SETS = " or ".join(_PIPELINE_SETS)
 
@@ -40,6 +43,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--batch-sizes", default="256", help="comma-separated")
     group.addoption("--threads", default="2", help="comma-separated")
     group.addoption("--peers", default="all", help=f"comma-separated, or all: {', '.join(PEERS)}")
+    group.addoption(
+        "--matrix",
+        action="store_true",
+        help="for many groups: each loader keeps its process and is checked once for each pipeline; no memory",
+    )
     group.addoption("--record", metavar="NAME", help="keep the run as benchmarks/results/DATE-NAME.json and .md")
 
 
@@ -160,10 +168,11 @@ def corpus_with_boxes(pytestconfig: pytest.Config) -> Corpus | None:
 
 
 @pytest.fixture(scope="session")
-def outcomes(request: pytest.FixtureRequest, corpus: Corpus) -> Any:
+def outcomes(request: pytest.FixtureRequest, corpus: Corpus) -> Iterator[Any]:
     """Measures a group when its first loader is asked for: all that were selected, in interleaved rounds."""
     measured: dict[Group, dict[str, Outcome]] = {}
     rounds = int(request.config.getoption("--rounds"))
+    matrix = Matrix(corpus, rounds) if request.config.getoption("--matrix") else None
 
     def outcome(group: Group, peer: str) -> Outcome:
         if group not in measured:
@@ -180,10 +189,15 @@ def outcomes(request: pytest.FixtureRequest, corpus: Corpus) -> Any:
                 data = request.getfixturevalue("corpus_with_boxes")
             if data is None:
                 pytest.skip("coco128 is not at hand (set FASTLOAD_TEST_DATA to the folder that holds it)")
-            measured[group] = measure(group, peers, data, rounds)
+            if matrix is not None and data is corpus:
+                measured[group] = matrix.measure(group, peers)
+            else:
+                measured[group] = measure(group, peers, data, rounds)
         return measured[group][peer]
 
-    return outcome
+    yield outcome
+    if matrix is not None:
+        matrix.close()
 
 
 def runnable(peer: str, group: Group) -> str | None:

@@ -105,7 +105,9 @@ def markdown(run: dict[str, Any]) -> str:
             "anonymous and shared pages, each counted once, without mapped files. Beyond torch: memory less that of a "
             "process that imported torch and has no loader.\n"
         )
-    for group in dict.fromkeys(row["group"] for row in rows):
+    if any("memory_mib" not in row for row in rows):
+        parts.append(matrix(run))
+    for group in dict.fromkeys(row["group"] for row in rows if "memory_mib" in row):
         members = [row for row in rows if row["group"] == group]
         ours = next((row["cpu"] for row in members if row["peer"] == OURS), None)
         table = _table(
@@ -151,6 +153,30 @@ def _augmented(run: dict[str, Any], group: str, members: Sequence[dict[str, Any]
         ]
         parts.append(_table(["Mean, and spread of a photograph's deliveries", *names], rows))
     return parts
+
+
+def matrix(run: dict[str, Any]) -> str:
+    """A row for each loader, a column for each group: CPU ms an image, and how many times ours."""
+    rows = _rows(run)
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    peers = [peer for peer in PEERS if any(row["peer"] == peer for row in rows)]
+    cells = {(row["peer"], row["group"]): row["cpu"] for row in rows}
+    lines = []
+    for peer in peers:
+        line = [peer]
+        for group in groups:
+            # Whole loaders have ours beside them, decoders our decoder.
+            ours = cells.get((OURS, group), cells.get((f"{OURS}-decode", group)))
+            cpu = cells.get((peer, group))
+            ratio = f" ({cpu / ours:.1f} x)" if cpu and ours and not peer.startswith(OURS) else ""
+            line.append("-" if cpu is None else f"{cpu:.2f}{ratio}")
+        lines.append(line)
+    heads = [group.replace("/batch", " ").replace("/threads", ", ") for group in groups]
+    explained = (
+        "CPU ms per image, the median of the rounds, and how many times ours; pipeline, batch size, threads or worker "
+        "processes. Each loader was checked once for each pipeline.\n\n"
+    )
+    return explained + _table(["Loader", *heads], lines)
 
 
 def wide(run: dict[str, Any]) -> str:
@@ -299,6 +325,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a file of benchmarks/results")
     parser.add_argument("--short", action="store_true", help="README's table in place of the whole page")
+    parser.add_argument("--matrix", action="store_true", help="a row for each loader, a column for each group")
     parser.add_argument("--wide", action="store_true", help="a row for each pipeline; with --readme into README")
     parser.add_argument("--group", help="group of --short, --plot and --readme; the first of the run unless given")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw this file")
@@ -313,6 +340,8 @@ def main() -> None:
         augmentation(run, arguments.run, REPOSITORY / "README.md")
     elif arguments.wide:
         print(wide(run), end="")
+    elif arguments.matrix:
+        print(matrix(run), end="")
     elif not (arguments.plot or arguments.readme):
         print(short(run, arguments.group) if arguments.short else markdown(run), end="")
 

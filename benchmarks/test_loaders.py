@@ -26,8 +26,6 @@ def test_loader(group: Group, peer: str, outcomes: Any, benchmark: BenchmarkFixt
     outcome: Outcome = outcomes(group, peer)
     if outcome.failure:
         pytest.fail(outcome.failure, pytrace=False)
-    assert outcome.memory is not None
-    assert outcome.torch_memory is not None
     benchmark.group = group.name
     benchmark.extra_info = {
         "peer": peer,
@@ -37,12 +35,15 @@ def test_loader(group: Group, peer: str, outcomes: Any, benchmark: BenchmarkFixt
         "settings": PEERS[peer].settings,
         "cpu_ms_per_image": [round(1e3 * seconds, 4) for seconds in outcome.cpu_seconds],
         "images_per_second": [round(1 / seconds, 1) for seconds in outcome.wall_seconds],
-        "start_seconds": round(outcome.start_seconds, 2),
-        "peak_rss_mib": outcome.memory.peak_rss >> 20,
-        "memory_mib": outcome.memory.peak_allocated >> 20,
-        "torch_rss_mib": outcome.torch_memory.peak_rss >> 20,
-        "torch_memory_mib": outcome.torch_memory.peak_allocated >> 20,
         "check": outcome.check,
     }
+    if outcome.memory is not None and outcome.torch_memory is not None:  # a matrix is about time alone
+        benchmark.extra_info |= {
+            "start_seconds": round(outcome.start_seconds, 2),
+            "peak_rss_mib": outcome.memory.peak_rss >> 20,
+            "memory_mib": outcome.memory.peak_allocated >> 20,
+            "torch_rss_mib": outcome.torch_memory.peak_rss >> 20,
+            "torch_memory_mib": outcome.torch_memory.peak_allocated >> 20,
+        }
     rounds = iter(outcome.cpu_seconds)
     benchmark.pedantic(lambda: _replay.pass_by(next(rounds)), rounds=len(outcome.cpu_seconds))

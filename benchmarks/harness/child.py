@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,6 +36,12 @@ class Child:
 
     def __init__(self, specification: dict[str, Any]) -> None:
         self._entry = find(specification["peer"])
+        self._running: Running | None = None
+        self.open(specification)
+
+    def open(self, specification: dict[str, Any]) -> None:
+        """Opens the loader for a task; ends the one that was open."""
+        self._close()
         self._task = Task(
             pipeline=PIPELINES[specification["pipeline"]],
             batch_size=specification["batch_size"],
@@ -49,8 +55,17 @@ class Child:
         annotations = self._photographs.parent / ANNOTATIONS
         self._boxes = read_boxes(annotations) if annotations.exists() else []
         self._gpu_free = views.gpu_free_bytes(self._task.device)
-        self._running: Running = self._entry.open(self._task)
+        self._running = self._entry.open(self._task)
         self._epoch = 0
+
+    def _close(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()
+
+    def _delivered(self, number: int) -> Iterator[tuple[Any, ...]]:
+        assert self._running is not None
+        return self._running.epoch(number)
 
     def epoch(self) -> dict[str, Any]:
         """One epoch, consumed as fast as it comes: counts and wall seconds, with the form of each batch checked."""
@@ -59,7 +74,7 @@ class Child:
         batch = None
         first_batch_seconds = 0.0
         begin = time.perf_counter()
-        for delivered in self._running.epoch(self._epoch):
+        for delivered in self._delivered(self._epoch):
             batch = views.as_tensors(*delivered[:2])
             views.wait_for(batch[1])
             first_batch_seconds = first_batch_seconds or time.perf_counter() - begin
@@ -100,7 +115,7 @@ class Child:
 
     def check(self) -> dict[str, Any]:
         """Compares pixels with Pillow's, under the same pipeline without chance, sample by sample."""
-        self._running.close()
+        self._close()
         pipeline = self._task.pipeline.for_check(central=self._entry.central_fallback)
         running = self._entry.open(replace(self._task, pipeline=pipeline))
         differences: list[float] = []
@@ -136,16 +151,19 @@ class Child:
             shown = self._task.samples * (2 if self._task.pipeline.kind == "views" else 1)
             epochs = max(1 if shown >= 3 * self._num_photographs else 2, -(-augmented.DELIVERIES // shown))
             first, self._epoch = self._epoch, self._epoch + epochs
-            batches = (batch for number in range(epochs) for batch in self._running.epoch(first + number))
+            batches = (batch for number in range(epochs) for batch in self._delivered(first + number))
             return {"augmented": augmented.statistics(batches, self._task.pipeline)}
         epochs = max(1 if self._task.samples >= 3 * self._num_photographs else 2, -(-DELIVERIES // self._task.samples))
         first, self._epoch = self._epoch, self._epoch + epochs
-        return statistics(batch for number in range(epochs) for batch in self._running.epoch(first + number))
+        return statistics(batch for number in range(epochs) for batch in self._delivered(first + number))
 
     def serve(self, requests: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
         """Answers requests until there are no more."""
         for line in requests:
             match json.loads(line):
+                case {"open": specification}:
+                    self.open(specification)
+                    answer({})
                 case "epoch":
                     answer(self.epoch())
                 case "collect":

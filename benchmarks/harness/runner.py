@@ -19,7 +19,7 @@ import psutil
 from benchmarks.harness import augmented
 from benchmarks.harness.chance import fault_of_chance, reference_statistics
 from benchmarks.harness.datasets import REPOSITORY, Corpus
-from benchmarks.harness.pipelines import PIPELINES
+from benchmarks.harness.pipelines import PIPELINES, Pipeline
 from benchmarks.harness.process_tree import Memory, MemoryWatch, descendants, settled_cpu_seconds
 from benchmarks.peers import find
 
@@ -70,24 +70,33 @@ class Outcome:
     check: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
 
+    def add_epoch(self, cpu: float, wall: float, images: int) -> None:
+        """A round, as ``LoaderProcess.timed_epoch`` gives it."""
+        self.cpu_seconds.append(cpu / images)
+        self.wall_seconds.append(wall / images)
+
+
+def _specification(peer: str, group: Group, corpus: Corpus) -> dict[str, Any]:
+    form = find(peer).form
+    return {
+        "peer": peer,
+        "pipeline": group.pipeline,
+        "batch_size": group.batch_size,
+        "threads": group.threads,
+        "device": group.device,
+        "data": str(corpus.form(form)),
+        "samples": corpus.samples,
+        "num_photographs": corpus.photographs,
+        "photographs": str(corpus.photograph(0, form).parent.parent),
+    }
+
 
 class LoaderProcess:
     """One loader in a process of its own."""
 
     def __init__(self, peer: str, group: Group, corpus: Corpus) -> None:
         self.peer = peer
-        form = find(peer).form
-        specification = {
-            "peer": peer,
-            "pipeline": group.pipeline,
-            "batch_size": group.batch_size,
-            "threads": group.threads,
-            "device": group.device,
-            "data": str(corpus.form(form)),
-            "samples": corpus.samples,
-            "num_photographs": corpus.photographs,
-            "photographs": str(corpus.photograph(0, form).parent.parent),
-        }
+        specification = _specification(peer, group, corpus)
         self._said = tempfile.TemporaryFile("w+")
         self.started = time.monotonic()
         self._process = subprocess.Popen(
@@ -126,6 +135,11 @@ class LoaderProcess:
 
     def wait_until_ready(self) -> None:
         """Until the loader is open."""
+        self._receive()
+
+    def open(self, group: Group, corpus: Corpus) -> None:
+        """Ends the loader and opens one for another group, in the same process."""
+        self._send({"open": _specification(self.peer, group, corpus)})
         self._receive()
 
     def ask(self, request: str) -> dict[str, Any]:
@@ -207,7 +221,7 @@ def measure(
     try:
         for peer in peers:
             # One after the other: compiling beside another that compiles would say nothing about the time it takes.
-            with _noted(outcomes[peer]):
+            with noted(outcomes[peer]):
                 running[peer] = LoaderProcess(peer, group, corpus)
                 running[peer].wait_until_ready()
                 opened = time.monotonic() - running[peer].started
@@ -215,13 +229,11 @@ def measure(
                 outcomes[peer].start_seconds = opened + first["first_batch_seconds"]
                 outcomes[peer].gpu_bytes = first["gpu_bytes"]
         for _ in range(rounds):
-            for peer in _sound(outcomes):
-                with _noted(outcomes[peer]):
-                    cpu, wall, images = running[peer].timed_epoch()
-                    outcomes[peer].cpu_seconds.append(cpu / images)
-                    outcomes[peer].wall_seconds.append(wall / images)
-        for peer in [] if times_only else _sound(outcomes):
-            with _noted(outcomes[peer]):
+            for peer in sound(outcomes):
+                with noted(outcomes[peer]):
+                    outcomes[peer].add_epoch(*running[peer].timed_epoch())
+        for peer in [] if times_only else sound(outcomes):
+            with noted(outcomes[peer]):
                 _watch_and_check(running[peer], outcomes[peer], group, corpus)
     finally:
         for process in running.values():
@@ -235,27 +247,34 @@ def _watch_and_check(process: LoaderProcess, outcome: Outcome, group: Group, cor
         process.ask("epoch")
     outcome.memory, outcome.torch_memory = watch.memory(), memory_of_torch()
     outcome.gpu_seconds = process.ask("gpu_time")["gpu_seconds"] if group.device != "cpu" else None
+    outcome.check = checked(process, pipeline, corpus)
+
+
+def checked(process: LoaderProcess, pipeline: Pipeline, corpus: Corpus) -> dict[str, Any]:
+    """What the checks of a pipeline found, by statistics and pixel by pixel; LoaderFailure for what is wrong."""
+    check: dict[str, Any] = {}
     if pipeline.augment:
         found = process.ask("statistics")
         reference = augmented.reference_statistics(corpus, pipeline)
         fault = augmented.fault(found["augmented"], reference, find(process.peer).allowed.get(pipeline.augment, {}))
         if fault:
             raise LoaderFailure(f"{process.peer}: {fault}")
-        outcome.check |= found
+        check |= found
     elif pipeline.kind == "train":
         found = process.ask("statistics")
         fault = fault_of_chance(found, reference_statistics(corpus, pipeline))
         if fault:
             raise LoaderFailure(f"{process.peer}: {fault}")
-        outcome.check |= found
-    outcome.check |= process.ask("check")
+        check |= found
+    return check | process.ask("check")
 
 
-def _sound(outcomes: dict[str, Outcome]) -> list[str]:
+def sound(outcomes: dict[str, Outcome]) -> list[str]:
+    """The loaders that have not failed."""
     return [peer for peer, outcome in outcomes.items() if outcome.failure is None]
 
 
-class _noted:
+class noted:
     """Turns a loader's failure into a note on its outcome, so that the others go on."""
 
     def __init__(self, outcome: Outcome) -> None:

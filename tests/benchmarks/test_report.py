@@ -69,6 +69,25 @@ def test_short_table_compares_on_equal_bytes(run):
     ]
 
 
+def test_a_matrix_has_a_row_for_each_loader_and_a_column_for_each_group(run):
+    for entry in run["benchmarks"]:
+        entry["group"] = "train224-fp16/batch64/threads2"
+        for name in ("memory_mib", "torch_memory_mib", "peak_rss_mib", "torch_rss_mib", "start_seconds"):
+            del entry["extra_info"][name]
+    decoder = {**run["benchmarks"][0]["extra_info"], "peer": "torch-pil", "cpu_ms_per_image": [8.0, 9.0]}
+    run["benchmarks"].append({"group": "decode/batch256/threads1", "extra_info": decoder})
+    lines = report.matrix(run).splitlines()[2:]
+    assert lines == [
+        "| Loader | train224-fp16 64, 2 | decode 256, 1 |",
+        "| --- | --- | --- |",
+        "| fastload | 0.50 | - |",
+        "| fastload-q90 | 0.25 | - |",
+        "| ffcv-q90 | 1.00 (2.0 x) | - |",
+        "| torch-pil | 5.00 (10.0 x) | 8.50 |",
+    ]
+    assert "\n".join(lines) in report.markdown(run)
+
+
 def test_plot_is_true_to_scale_and_needs_nothing_from_elsewhere(run):
     svg = report.plot(run)
     root = ElementTree.fromstring(svg)
