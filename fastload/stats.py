@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +44,15 @@ class Stats:
         with self._lock:
             self._seconds[stage] += seconds  # type: ignore[assignment]
             self._items[stage] += items
+
+    def enter(self, spans: Iterable[tuple[str, float, int]], counts: Iterable[tuple[str, int]]) -> None:
+        """Many spans and counters at once, as ``add`` and ``count`` take them."""
+        with self._lock:
+            for stage, seconds, items in spans:
+                self._seconds[stage] += seconds  # type: ignore[assignment]
+                self._items[stage] += items
+            for name, number in counts:
+                self._counts[name] += number
 
     def count(self, name: str, number: int = 1) -> None:
         """Adds to a named counter: ``decoder.turbo``, ``bytes.read`` and the like."""

@@ -68,9 +68,9 @@ def build_machinery(
         lanes.append(Lane(engine=engine, slots=slots, share=share))
     delivery: Delivery
     if device is None:
-        delivery = ShownDelivery(output=output, dataset=dataset)
+        delivery = ShownDelivery(output=output)
     else:
-        delivery = DeviceDelivery(CudaCopyStream(device), output=output, dataset=dataset, device=device)
+        delivery = DeviceDelivery(CudaCopyStream(device), output=output, device=device)
     return Machinery(lanes=tuple(lanes), delivery=delivery, output=output, values=values, operates=operates)
 
 

@@ -15,7 +15,6 @@ from torch.utils.dlpack import from_dlpack
 from fastload.augment import Output
 from fastload.augment.parameters import DType
 from fastload.batch import Batch, Ring, as_tensor, torch_dtype
-from fastload.dataset import Dataset
 from fastload.device import Copy, CopyStream, SlotReturns, normalise_on_device
 from fastload.engine.base import OpenSlot
 from fastload.loader.flight import Flight
@@ -52,9 +51,8 @@ class ShownDelivery:
 
     lookahead = 0
 
-    def __init__(self, *, output: Output, dataset: Dataset) -> None:
+    def __init__(self, *, output: Output) -> None:
         self._output = output
-        self._dataset = dataset
 
     def start(self, flight: Flight) -> Flight:
         return flight
@@ -64,7 +62,7 @@ class ShownDelivery:
         assert isinstance(slots, Ring)
         assert not isinstance(started.slot, OpenSlot)
         images = as_tensor(slots.lend(started.slot)[: len(started.ids)], self._output.dtype)
-        batch = _as_batch(_as_images(images, self._output), started, self._dataset)
+        batch = _as_batch(_as_images(images, self._output), started)
         marked = started.targets
         return batch if marked is None else dataclasses.replace(batch, targets=marked.finish(marked.tensors()))
 
@@ -87,17 +85,16 @@ class DeviceDelivery:
 
     lookahead = 1
 
-    def __init__(self, stream: CopyStream, *, output: Output, dataset: Dataset, device: torch.device) -> None:
+    def __init__(self, stream: CopyStream, *, output: Output, device: torch.device) -> None:
         self._stream = stream
         self._output = output
         self._scales = [
             (torch.tensor(view.scale, device=device), torch.tensor(view.bias, device=device)) for view in output.views
         ]
-        self._dataset = dataset
         self._returns = SlotReturns(limit=COPIES_UNDER_WAY)
 
     def start(self, flight: Flight) -> tuple[Flight, Copy]:
-        beside: tuple[torch.Tensor, ...] = (torch.from_numpy(self._dataset.labels(flight.ids)),)
+        beside: tuple[torch.Tensor, ...] = (torch.from_numpy(flight.labels),)
         if flight.targets is not None:
             beside += flight.targets.tensors()
         if isinstance(flight.images, OpenSlot):
@@ -124,7 +121,7 @@ class DeviceDelivery:
             if dtype != images[0].dtype:
                 pairs = zip(images, self._scales, strict=True)
                 images = tuple(normalise_on_device(view, *scale, dtype) for view, scale in pairs)
-        batch = _as_batch(images, flight, self._dataset)
+        batch = _as_batch(images, flight)
         targets = None if flight.targets is None else flight.targets.finish(marked)
         return dataclasses.replace(batch, labels=labels, targets=targets)
 
@@ -144,10 +141,10 @@ def _as_images(memory: torch.Tensor, output: Output) -> tuple[torch.Tensor, ...]
     return tuple(part.permute(0, 3, 1, 2) if output.memory_format == "channels_last" else part for part in parts)
 
 
-def _as_batch(images: tuple[torch.Tensor, ...], flight: Flight, dataset: Dataset) -> Batch:
+def _as_batch(images: tuple[torch.Tensor, ...], flight: Flight) -> Batch:
     return Batch(
         images=images if len(images) > 1 else images[0],
-        labels=torch.from_numpy(dataset.labels(flight.ids)),
+        labels=torch.from_numpy(flight.labels),
         ids=torch.from_numpy(flight.ids),
         valid=torch.from_numpy(flight.valid),
     )

@@ -40,11 +40,12 @@ class _Planning:
         self._plan = plan
         self._index = index
         self.ids: NDArray[np.int64] = np.empty(0, np.int64)
+        self.labels: NDArray[np.int64] = np.empty(0, np.int64)
         self.targets: Future[TargetRows] | None = None
 
     def __call__(self) -> Request:
-        request = self._plan.batch(self._index)
-        self.ids = request.ids.copy()  # substitutes are entered into it
+        request, labels = self._plan.batch(self._index)
+        self.ids, self.labels = request.ids.copy(), labels.copy()  # substitutes are entered into them
         if self._plan.targets is not None:
             self.targets = self._plan.targets.start(request)
         return request
@@ -103,6 +104,11 @@ class Flight:
         """Samples that the rows hold; known once ``land`` has returned."""
         return self._planning.ids
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Their labels; known once ``land`` has returned."""
+        return self._planning.labels
+
     def arrived(self) -> int:
         """Waits for the engine; how many rows hold the pixels of their sample."""
         failures = self._wait(self._pending) if self._pending is not None else ()
@@ -145,7 +151,7 @@ class Flight:
         for attempt in range(MAX_SUBSTITUTES):
             rows = np.array(sorted(missing), np.int64)
             ids = np.array([self._plan.substitute(missing[row].sample_id, attempt) for row in rows.tolist()], np.int64)
-            self.ids[rows] = ids
+            self.ids[rows], self.labels[rows] = ids, self._plan.dataset.labels(ids)
             request = self._plan.request(self.index, rows, ids)
             failures = self._wait(self.lane.engine.submit(functools.partial(_given, request), self.images))
             if self._plan.targets is not None:

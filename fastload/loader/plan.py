@@ -49,20 +49,28 @@ class EpochPlan:
     mixer: Mixer | None = None
     targets: TargetReader | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
-    _latest: dict[int, Requests] = field(default_factory=dict, init=False, repr=False)
+    _latest: dict[int, tuple[Requests, NDArray[np.int64]]] = field(default_factory=dict, init=False, repr=False)
 
-    def batch(self, index: int) -> Request:
-        """The work of a batch, row after row; plans its neighbours with it, which the next calls then need not."""
+    def batch(self, index: int) -> tuple[Request, NDArray[np.int64]]:
+        """The work of a batch, row after row, and its labels.
+
+        Plans its neighbours with it, which the next calls then need not.
+        """
         together = _TOGETHER_WITH_BOXES if self.augment.needs_boxes else _TOGETHER
         per_chunk = max(1, together // (self.batches.batch_size * len(self.augment.views)))
         number, place = divmod(index, per_chunk)
         with self._lock:  # the batches of a chunk are asked for one after the other, by several threads
-            requests = self._latest.get(number)
-            if requests is None:
-                requests = self._latest[number] = self._plan(number, per_chunk)
+            latest = self._latest.get(number)
+            if latest is None:
+                requests = self._plan(number, per_chunk)
+                # Labels of a batch of 64 alone take as long, 65 us between kernels that leave nothing in the caches.
+                labels = self.dataset.labels(requests.draws.ids[:: len(self.augment.views)])
+                latest = self._latest[number] = requests, labels
                 while len(self._latest) > 2:
                     del self._latest[next(iter(self._latest))]
-        return requests[place]
+        requests, labels = latest
+        first, end = requests.starts[place : place + 2]
+        return requests[place], labels[first:end]
 
     def _plan(self, number: int, per_chunk: int) -> Requests:
         first = number * per_chunk

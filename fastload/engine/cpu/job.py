@@ -176,6 +176,7 @@ class Layouts:
         self._dataset = dataset
         self._lock = threading.Lock()
         self._latest: deque[Layout] = deque(maxlen=2)
+        self._starts: dict[int, NDArray[np.int64]] = {}  # by rows of a slot: a full one, and the last
 
     def arrange(self, request: Request, slot_rows: int) -> Work:
         """Checks what was planned for a slot of so many rows and arranges it; ConfigError says what is wrong."""
@@ -193,9 +194,10 @@ class Layouts:
                 held = layout.plan.ready(first, first + count)
                 waited = perf_counter() - begin
             reads, extras = layout.plan.reads, layout.extras
-            starts = view_starts(self._output, slot_rows)
+            if slot_rows not in self._starts:
+                self._starts[slot_rows] = view_starts(self._output, slot_rows)
             parts = (layout.rows, layout.parameters, layout.regions, reads, layout.delivered)
-            items = Items(*parts, next_item, extras, starts)
+            items = Items(*parts, next_item, extras, self._starts[slot_rows])
         return Work(layout, first, first + count, next_item, items, held, waited)
 
     def _layout_of(self, requests: Requests, slot_rows: int) -> Layout | None:

@@ -83,8 +83,11 @@ class _Spent:
         self.augment += times[2] * 1e-9
 
     def add_to(self, stats: Stats) -> None:
-        for stage in ("read", "decode", "resize"):
-            stats.add(stage, getattr(self, stage), self.items)
+        spans = [
+            ("read", self.read, self.items),
+            ("decode", self.decode, self.items),
+            ("resize", self.resize, self.items),
+        ]
         for stage, seconds in (
             ("before", self.before),
             ("warp", self.warp),
@@ -92,14 +95,13 @@ class _Spent:
             ("lambda", self.functions),
         ):
             if seconds:
-                stats.add(stage, seconds, self.items)
+                spans.append((stage, seconds, self.items))
+        counts = [(f"decoder.{decoder}", images) for decoder, images in self.decoders.items() if images]
         if self.bytes:
-            stats.count("bytes.read", self.bytes)
+            counts.append(("bytes.read", self.bytes))
         if self.refused:
-            stats.count("index.refused", self.refused)
-        for decoder, images in self.decoders.items():
-            if images:
-                stats.count(f"decoder.{decoder}", images)
+            counts.append(("index.refused", self.refused))
+        stats.enter(spans, counts)  # one lock for all
 
 
 @dataclass(frozen=True)
