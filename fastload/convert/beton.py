@@ -20,15 +20,15 @@ from fastload.convert.workspace import Workspace, describe_difference
 from fastload.dataset.beton import BetonDataset
 from fastload.dataset.beton_layout import (
     ALLOCATION,
-    BYTES,
     DESCRIPTOR,
     HEADER,
     INT,
     JPEG_MODE,
-    JSON,
     RAW_MODE,
     RGB,
     VERSION,
+    Field,
+    described,
     row_type,
 )
 from fastload.dataset.beton_notes import Notes, dump_notes, notes_path, read_notes
@@ -67,7 +67,11 @@ class BetonFile:
         for name in names:
             if len(name) > _LONGEST_NAME or not name.isascii() or names.count(name) > 1:
                 raise ConfigError(f"a .beton file cannot have a field {name!r}: rename it in the source, 16 letters")
-        self._types = [RGB, INT, *(JSON if name == "json" else BYTES for name in self.extras)]
+        forms = {name: "json" if name == "json" else source.forms.get(name, "bytes") for name in self.extras}
+        described_extras = [described(name, form) for name, form in forms.items()]
+        self.fields = tuple(field for _, field, _ in described_extras)
+        self._types = [RGB, INT, *(code for code, _, _ in described_extras)]
+        self._arguments = [b"", b"", *(arguments for _, _, arguments in described_extras)]
         self._names = names
         self.row_type = row_type(self._types)
         self.page_size = _page_size(options, source)
@@ -132,6 +136,7 @@ class BetonFile:
         descriptors = np.zeros(len(self._names), DESCRIPTOR)
         descriptors["type"] = self._types
         descriptors["name"] = [name.encode("ascii") for name in self._names]
+        descriptors["arguments"] = [arguments.ljust(1024, b"\0") for arguments in self._arguments]
         header = np.array([(VERSION, len(self._names), self.page_size, self._samples, table)], HEADER)
         with open(self._path, "r+b") as file:
             file.truncate(self._position)
@@ -164,12 +169,17 @@ class BetonFile:
         os.replace(beton_seek_path(made), beton_seek_path(self._workspace.destination))
 
     def row(self, image: Transcoded, pointers: list[int], label: int, extras: list[bytes]) -> NDArray[np.void]:
-        """The record of one sample, its ``pointers`` those of the image and of each extra."""
+        """The record of one sample, its ``pointers`` those of the image and of each extra; numbers have none."""
         row = np.zeros(1, self.row_type)
         row["0"] = (RAW_MODE if self._raw else JPEG_MODE, image.width, image.height, pointers[0])
         row["1"] = label
-        for number, data in enumerate(extras):
-            row[str(2 + number)] = (pointers[1 + number], len(data))
+        for number, (field, data) in enumerate(zip(self.fields, extras, strict=True), 1):
+            if field.kind in ("int", "float"):
+                row[str(1 + number)] = np.frombuffer(data, "<i8" if field.kind == "int" else "<f8")[0]
+            elif field.kind == "ndarray":
+                row[str(1 + number)] = pointers[number]
+            else:
+                row[str(1 + number)] = (pointers[number], len(data))
         return row
 
     def advance(self, position: int, samples: int) -> None:
@@ -207,8 +217,9 @@ class BetonPartWriter:
 
     def add(self, key: str, source: str, label: int, image: Transcoded, extras: Mapping[str, bytes]) -> None:
         """Appends one sample; DataError if it is larger than a page."""
-        members = [_member(name, extras.get(name)) for name in self._target.extras]
-        pieces = [image.image, *members]
+        members = [_member(field, extras.get(field.name)) for field in self._target.fields]
+        inline = [field.kind in ("int", "float") for field in self._target.fields]
+        pieces = [image.image, *(data for data, within in zip(members, inline, strict=True) if not within)]
         # FFCV looks sizes up by pointer: what follows an empty piece must not share its pointer, or FFCV's Loader finds
         # nothing there and waits for ever, as it does for some files of its own.
         size = sum(len(piece) or 1 for piece in pieces)
@@ -228,6 +239,9 @@ class BetonPartWriter:
             self._allocations.append((number, self._position, len(piece)))
             self._position += len(piece) or 1
         self._file.seek(begin)
+        for place, within in enumerate(inline, 1):
+            if within:  # it stands in the row
+                pointers.insert(place, 0)
         view = memoryview(b"".join(piece or b"\0" for piece in pieces))
         while view:
             view = view[self._file.write(view) :]
@@ -288,11 +302,18 @@ def finished_beton(workspace: Workspace, conversion: Mapping[str, Any]) -> Notes
     raise DataError(f"a file lies here that {what}; choose another name or remove it", path=path)
 
 
-def _member(name: str, data: bytes | None) -> bytes:
-    """What is stored of a further member; FFCV wants something that it can parse where a sample has none."""
-    if name != "json":
-        return data or b""
-    return (b"null" if data is None else data) + b"\0"
+def _member(field: Field, data: bytes | None) -> bytes:
+    """What is stored of a further member; FFCV wants something that it can parse where a sample has none.
+
+    Raises:
+        DataError: A number or an array has another size than its field.
+    """
+    if field.kind == "json":
+        return (b"null" if data is None else data) + b"\0"
+    size = 8 if field.kind in ("int", "float") else field.array_bytes
+    if size and len(data or b"") != size:
+        raise DataError(f"expected {size:,} bytes of its field {field.name!r}, got {len(data or b''):,}")
+    return data or b""
 
 
 def _page_size(options: Options, source: Source) -> int:

@@ -65,7 +65,8 @@ def convert(
     bytes; one that has finished does nothing.
 
     A destination that ends in .beton becomes a file of FFCV's format, with the fields "image" and "label" (-1 where
-    there is none), "json" where the source has such members, and bytes fields for its other members. Beside it lie
+    there is none), "json" where the source has such members, int, float and ndarray fields where it is a .beton file
+    that has them, and bytes fields for other members. Beside it lie
     x.beton.json (names of the classes, account, options), the ledger x.beton.jsonl, and x.beton.seek (see
     ``seek_index``); FFCV looks at none of them. Until it is complete, all of it lies in the folder
     .x.beton.fastload-convert. An existing file is never replaced.

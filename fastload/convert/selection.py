@@ -38,7 +38,7 @@ class Selection(Source):
     ) -> None:
         self._source = source
         self.kind, self.path, self.extras, self.fields = source.kind, source.path, source.extras, source.fields
-        self.rejected, self.in_order = source.rejected, source.in_order
+        self.rejected, self.in_order, self.forms = source.rejected, source.in_order, source.forms
         self.classes = source.classes
         labels = source.labels()
         numbers = np.arange(-1, len(source.classes)).astype(np.int32)  # new numbers of -1, 0, 1 ...

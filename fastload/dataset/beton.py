@@ -91,6 +91,11 @@ class BetonDataset(Dataset):
         """The fields beside image and label."""
         return tuple(name for name in self._columns if name not in (self._image, self._label))
 
+    @property
+    def extra_forms(self) -> dict[str, str]:
+        """How each of them is stored: "int", "float", "bytes", "json", "ndarray <f4 2x3" or "image"."""
+        return {name: describe(self._columns[name][0]) for name in self.extra_names}
+
     def _choose(self, kind: Kind, wanted: str | None, usual: str) -> str | None:
         """The name of the field of this kind that is wanted, the only one, or of several the one named ``usual``."""
         names = [name for name, (field, _) in self._columns.items() if field.kind == kind]

@@ -214,3 +214,21 @@ def describe(field: Field) -> str:
     if field.dtype is None:
         return field.kind
     return f"{field.kind} {field.dtype.str} {'x'.join(map(str, field.shape)) or 'scalar'}"
+
+
+def described(name: str, form: str) -> tuple[int, Field, bytes]:
+    """FFCV's type, the field, and the arguments of its descriptor, of what ``describe`` says of one.
+
+    Args:
+        form: "int", "float", "bytes", "json" or "ndarray <f4 3x4".
+    """
+    kind, _, rest = form.partition(" ")
+    if kind != "ndarray":
+        return {"int": INT, "float": FLOAT, "bytes": BYTES, "json": JSON}[kind], Field(name, kind), b""  # type: ignore[arg-type]
+    code, _, sides = rest.partition(" ")
+    shape = () if sides == "scalar" else tuple(map(int, sides.split("x")))
+    text = json.dumps([["", code]]).encode("ascii")
+    header = np.zeros(1, _NDARRAY_HEADER)
+    header["shape"][0, : len(shape)] = shape
+    header["length"] = len(text)
+    return NDARRAY, Field(name, "ndarray", np.dtype(code), shape), header.tobytes() + text

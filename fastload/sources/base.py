@@ -40,6 +40,8 @@ class Source(ABC):
         extras: Extensions of the further members that some entries have.
         fields: Types of those members, and of keys of the member "json", where they have one (see
             fastload.dataset.fields). Boxes, areas, keypoints and masks become smaller with their image.
+        forms: Of members that are more than bytes: "int", "float" (8 bytes, little-endian) or "ndarray <f4 2x3", as
+            which a .beton file stores them.
         rejected: Images that the source holds and that cannot become samples: (name, reason); they are accounted for
             as skipped.
         in_order: Whether reading is slow in any order but this one.
@@ -50,6 +52,7 @@ class Source(ABC):
     classes: tuple[str, ...]
     extras: tuple[str, ...] = ()
     fields: Mapping[str, str] = MappingProxyType({})
+    forms: Mapping[str, str] = MappingProxyType({})
     rejected: Sequence[tuple[str, str]] = ()
     in_order: bool = False
 

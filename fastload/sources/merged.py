@@ -39,6 +39,12 @@ class MergedSource(Source):
             tables.append(np.array([*(numbers[name] for name in names), -1], np.int32))  # label -1 takes the last
         self.classes = tuple(name for name, _ in numbers)
         self.fields = self._fields([table[:-1] for table in tables])
+        # Only a member that every entry has is stored as more than bytes.
+        self.forms = {
+            ending: form
+            for ending, form in self._sources[0].forms.items()
+            if all(source.forms.get(ending) == form for source in sources)
+        }
         self.extras = tuple(dict.fromkeys(ending for source in sources for ending in source.extras))
         self.rejected = [(os.path.join(source.path, name), why) for source in sources for name, why in source.rejected]
         self.in_order = any(source.in_order for source in sources)

@@ -69,6 +69,10 @@ class DatasetSource(Source):
         if not self.classes:
             self.classes = tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
         self._endings = member_endings(extras, self.path)
+        forms = self._dataset.extra_forms if isinstance(self._dataset, BetonDataset) else {}
+        self.forms = {
+            self._endings[name]: form for name, form in forms.items() if form.startswith(("int", "float", "ndarray"))
+        }
         self.extras = tuple(self._endings.values())
         self.fields = {
             self._endings.get(name, name): kind for name, kind in self._dataset.schema.items() if kind in MEMBER_TYPES

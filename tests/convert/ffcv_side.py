@@ -53,8 +53,8 @@ def write(path, pixels_path, order, mode, max_resolution):
     writer.from_indexed_dataset(Columns(columns, order), chunksize=4)
 
 
-def read(path, out, side, os_cache, rest):
-    """Stores what FFCV's Loader makes of a file: images, labels, and the bytes of the fields ``rest``."""
+def read(path, out, side, os_cache, rest, numbers=()):
+    """Stores what FFCV's Loader makes of a file: images, labels, the JSON of fields ``rest``, and ``numbers``."""
     decoder = CenterCropRGBImageDecoder((side, side), ratio=1) if side else SimpleRGBImageDecoder()
     loader = Loader(
         path,
@@ -69,6 +69,8 @@ def read(path, out, side, os_cache, rest):
     names = list(loader.reader.handlers)  # columns come in the order of the fields in the file
     columns = {name: [row for batch in batches for row in batch[place]] for place, name in enumerate(names)}
     found = {"image": np.array(columns["image"]), "label": np.array(columns["label"])}
+    for name in numbers:
+        found[name] = np.array(columns[name])
     for name in rest:
         found[name] = np.array([json.dumps(JSONField.unpack(row)) for row in columns[name]])
     np.savez(out, **found)

@@ -169,3 +169,17 @@ def test_ffcv_reads_json(photos, tmp_path, monkeypatch):
     ffcv("read", str(tmp_path / "out.beton"), str(tmp_path / "read.npz"), 32, True, ["json"])
     with np.load(tmp_path / "read.npz") as found:
         assert [json.loads(text) for text in found["json"]] == [{"a": 1}, None]
+
+
+def test_ffcv_reads_numbers_and_arrays_that_convert_passes_on(images, tmp_path):
+    np.savez(tmp_path / "images.npz", **{f"{number:03d}": pixels for number, pixels in enumerate(images)})
+    order = ["weight", "image", "label", "array"]
+    ffcv("write", str(tmp_path / "in.beton"), str(tmp_path / "images.npz"), order, "raw", 100)
+    convert(tmp_path / "in.beton", tmp_path / "out.beton", quality=90)
+    ffcv("read", str(tmp_path / "out.beton"), str(tmp_path / "read.npz"), 32, True, [], ["weight", "array"])
+    with np.load(tmp_path / "read.npz") as found:
+        numbers = np.arange(len(images))
+        assert np.array_equal(found["weight"].reshape(-1), numbers / 3)
+        expected = np.broadcast_to(numbers[:, None, None].astype(np.float32), (len(images), 2, 3))
+        assert np.array_equal(found["array"], expected)
+        assert found["label"].reshape(-1).tolist() == [number % 5 for number in numbers]

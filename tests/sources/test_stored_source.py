@@ -8,6 +8,7 @@ import pytest
 import fastload as fl
 from fastload.errors import ConfigError, DataError
 from fastload.sources import open_source
+from tests.dataset.test_beton import write_columns
 
 
 def write_folder(root, pictures, names):
@@ -62,6 +63,27 @@ def test_to_beton_and_back(table, tmp_path):
     fl.convert(tmp_path / "a.beton", tmp_path / "back")
     assert contents(tmp_path / "back") == contents(table)
     assert fl.open_dataset(tmp_path / "back").fingerprint == fl.open_dataset(table).fingerprint
+
+
+def test_numbers_and_arrays_of_a_beton_file_stay_what_they_are(tmp_path):
+    names = ["weight", "image", "label", "blob", "array"]
+    write_columns(tmp_path / "a.beton", names)
+    fl.convert(tmp_path / "a.beton", tmp_path / "b.beton")
+    fl.convert([tmp_path / "b.beton", tmp_path / "a.beton"], tmp_path / "twice.beton")
+    fl.convert(tmp_path / "twice.beton", tmp_path / "part.beton", part="0:0.5")
+    first, second = fl.open_dataset(tmp_path / "a.beton"), fl.open_dataset(tmp_path / "b.beton")
+    assert first.schema == second.schema
+    for number in range(len(first)):
+        assert first[number].extras == second[number].extras
+        for name in ("weight", "array"):
+            assert np.array_equal(first.value(number, name), second.value(number, name))
+    for name in ("twice", "part"):
+        assert fl.open_dataset(tmp_path / f"{name}.beton").schema == first.schema
+    write_columns(tmp_path / "c.beton", ["image", "label"])
+    fl.convert([tmp_path / "a.beton", tmp_path / "c.beton"], tmp_path / "mixed.beton")
+    mixed = fl.open_dataset(tmp_path / "mixed.beton")
+    assert mixed.schema["weight"] == "bytes"
+    assert mixed[len(first)].extras["weight"] == b""
 
 
 def test_raw_pixels_stay_what_they_are(table, tmp_path):
