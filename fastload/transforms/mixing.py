@@ -47,7 +47,8 @@ class MixUp(_Mixing):
     Stands at the end of a chain, after the conversion to floats. Labels become float32 (N, num_classes), the weights
     of the classes: what ``torch.nn.functional.cross_entropy`` takes. The image before the first one is the last;
     padding (``Batch.valid``) is mixed with nothing. The weight belongs to (seed, epoch, number of the global batch),
-    so that it is the same on all ranks, or to (seed, epoch, sample).
+    so that it is the same on all ranks, or to (seed, epoch, sample). As in torchvision it is for labels: a Loader with
+    ``targets``, or with several views of each image, refuses it.
 
     Args:
         alpha: The image's own weight is drawn from Beta(alpha, alpha), 0.001 to 1000.

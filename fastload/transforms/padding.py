@@ -135,7 +135,8 @@ class RandomIoUCrop(Transform):
     """Cuts out a random region that overlaps some bounding box well enough, as torchvision's ``v2.RandomIoUCrop``.
 
     Boxes whose middle lies outside of the region become empty (SanitizeBoundingBoxes removes them). The data set must
-    have boxes. Where torchvision would look for a region for ever, the image stays as it is after 100 options.
+    have boxes. Where torchvision would look for a region for ever, the image stays as it is after 100 options. Boxes
+    are looked at as the geometry has them; what an ElasticTransform has bent before counts as if it had not.
 
     Args:
         min_scale, max_scale: Least and greatest side of the region as a share of the image's, above 0 to 1.
