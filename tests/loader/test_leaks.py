@@ -18,7 +18,9 @@ from fastload.loader.lane import Shortage
 
 
 def threads():
-    return {thread for thread in threading.enumerate() if thread.name.startswith("fastload")}
+    """Those of loaders, without the ones that the collector may be ending loaders of other tests in."""
+    found = {thread for thread in threading.enumerate() if thread.name.startswith("fastload")}
+    return {thread for thread in found if thread.name != "fastload-close"}
 
 
 def wait_for_none(before, seconds=120.0):
