@@ -11,6 +11,7 @@ import pytest
 
 import fastload as fl
 from fastload.dataset import ImageFolderDataset, open_dataset
+from fastload.engine.base import LateSlot
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.cpu.job import KERNEL_READS, Job, Layouts
 from fastload.engine.cpu.kernels import system
@@ -229,10 +230,11 @@ def test_the_kernel_stops_between_two_images():
     count, output = 20_000, make_output((4, 4))
     dataset = DiskDataset([jpeg(picture(60, 80))])
     plan, slot = whole_images(dataset, output, ids=[0] * count), make_slot(count, output)
-    job = Job(plan, slot)
+    job = Job(plan, LateSlot(count, lambda at_once: slot))
     CpuEngine(dataset, output, num_workers=1).close()  # compiles
     layouts = Layouts(output, dataset)
-    job.work = layouts.arrange(plan(), slot)
+    job.work = layouts.arrange(plan(), count)
+    assert job.seat(job.work)
     worker = Worker(dataset, output, Stats(), layouts, ReadAhead())
     timer = threading.Timer(0.1, job.stop.fill, [1])
     timer.start()
