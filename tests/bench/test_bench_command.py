@@ -143,15 +143,20 @@ def test_a_dataloader_that_fails_is_a_line_of_the_report(photos, tmp_path):
     ("arguments", "word"),
     [
         (["MISSING"], "there is nothing at"),
-        (["README"], "neither a data set"),
-        (["EMPTY"], "found none"),
-        (["PHOTOS", "train.epochs=3"], "key=value is for recipes"),
         (["PHOTOS", "--transform", "train512"], "train224, eval224"),
-        (["PHOTOS", "--seconds", "0.5"], "at least 2"),
-        (["PHOTOS", "--target", "0"], "above 0"),
         (["RECIPE", "train.epoch=3"], "train.epochs"),
-        (["RECIPE", "--transform", "eval224"], "a recipe says its own"),
-        (["RECIPE", "data.train=MISSING"], "nothing at this path"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)  # a process each
+            for case in (
+                (["README"], "neither a data set"),
+                (["EMPTY"], "found none"),
+                (["PHOTOS", "train.epochs=3"], "key=value is for recipes"),
+                (["PHOTOS", "--seconds", "0.5"], "at least 2"),
+                (["PHOTOS", "--target", "0"], "above 0"),
+                (["RECIPE", "--transform", "eval224"], "a recipe says its own"),
+                (["RECIPE", "data.train=MISSING"], "nothing at this path"),
+            )
+        ),
     ],
 )
 def test_a_failure_is_one_sentence_and_a_code(arguments, word, photos, recipe, tmp_path):

@@ -43,7 +43,7 @@ def assert_same_result(directory, report, alone):
         assert torch.allclose(ours[key], value, atol=1e-5), key
 
 
-@pytest.mark.slow  # the next test shows the same of 2 and 4 processes in half the time
+@pytest.mark.slow  # the next test shows the same in less time
 @pytest.mark.parametrize("processes", [2, 4])
 def test_several_processes_end_where_one_does(images, tmp_path, alone, processes):
     report = report_of(start(split(images, tmp_path / "run", processes), tmp_path, processes=processes))
@@ -57,12 +57,13 @@ def test_several_processes_end_where_one_does(images, tmp_path, alone, processes
     ]
 
 
-def test_a_run_of_two_that_was_killed_goes_on_with_four(images, tmp_path, alone):
-    killed = start(split(images, tmp_path / "run", 2), tmp_path, processes=2, kill_at=13)
+@pytest.mark.parametrize(("first", "second"), [(1, 2), pytest.param(2, 4, marks=pytest.mark.slow)])
+def test_a_run_that_was_killed_goes_on_with_twice_as_many_processes(images, tmp_path, alone, first, second):
+    killed = start(split(images, tmp_path / "run", first), tmp_path, processes=first, kill_at=13)
     killed.communicate(timeout=600)
     assert killed.returncode != 0
-    recipe = split(images, tmp_path / "run", 4, "checkpoint.resume=auto")
-    assert_same_result(tmp_path / "run", report_of(start(recipe, tmp_path, processes=4)), alone)
+    recipe = split(images, tmp_path / "run", second, "checkpoint.resume=auto")
+    assert_same_result(tmp_path / "run", report_of(start(recipe, tmp_path, processes=second)), alone)
 
 
 @pytest.mark.slow
