@@ -252,6 +252,7 @@ def start(source, destination, **extra):
     return child
 
 
+@pytest.mark.slow  # a conversion into shards is killed so in the default run
 def test_killed_at_random_moments(photos, tmp_path):
     convert(photos, tmp_path / "expected.beton", seed=7, quality=85)
     expected = {path.name.removeprefix("expected"): path.read_bytes() for path in tmp_path.iterdir()}

@@ -51,6 +51,7 @@ def predictions(model, batches):
     return torch.cat([model(images.contiguous(memory_format=torch.channels_last)).argmax(1) for images in batches])
 
 
+@pytest.mark.slow
 def test_frozen_weights_predict_the_same_as_through_pillow(imagenet_sample, mobilenet_v2):
     names = imagenet_sample.parent / "imagenet_classes.txt"
     wnids = [line.split()[0] for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
