@@ -66,3 +66,10 @@ def pytest_addoption(parser):
     group.addoption("--fuzz-inputs", type=int, default=1_000_000, help="inputs of all parsers together")
     group.addoption("--fuzz-seed", type=int, default=1)
     group.addoption("--fuzz-report", help="file to which a line is added for each parser")
+
+
+@pytest.fixture
+def own_side_cache(tmp_path_factory, monkeypatch):
+    """What is kept of remote data sets beside the user's cache: nothing of one test is known to another."""
+    folder = tmp_path_factory.mktemp("user-cache")
+    monkeypatch.setattr("fastload.dataset.remote.user_cache_directory", lambda: folder)

@@ -20,11 +20,7 @@ from fastload.train.distributed import World
 from fastload.verify import verify
 from tests.remote_server import serving
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("user-cache")
-    monkeypatch.setattr("fastload.dataset.remote.user_cache_directory", lambda: folder)
+pytestmark = pytest.mark.usefixtures("own_side_cache")
 
 
 @pytest.fixture

@@ -29,11 +29,7 @@ TRAIN = [T.RandomResizedCrop(24), T.RandomHorizontalFlip()]
 QUICK = Patience(attempts=16, timeout=0.4, slowest=1.0, first_wait=0.002, longest_wait=0.05)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Nothing of one test is known to another; compiled kernels stay where they are."""
-    folder = tmp_path_factory.mktemp("user-cache")
-    monkeypatch.setattr("fastload.dataset.remote.user_cache_directory", lambda: folder)
+pytestmark = pytest.mark.usefixtures("own_side_cache")
 
 
 @pytest.fixture(scope="module")

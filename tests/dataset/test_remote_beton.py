@@ -24,11 +24,7 @@ QUICK = Patience(attempts=16, timeout=0.4, slowest=1.0, first_wait=0.002, longes
 FIELDS = ["image", "label", "blob", "meta", "array", "weight"]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Nothing of one test is known to another."""
-    folder = tmp_path_factory.mktemp("user-cache")
-    monkeypatch.setattr("fastload.dataset.remote.user_cache_directory", lambda: folder)
+pytestmark = pytest.mark.usefixtures("own_side_cache")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastload.augment.program import VALUES, Code, Program
+from fastload.augment.program import Code
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -49,16 +49,6 @@ DRAWN = {
 }
 # Those whose result the CPU engine has in other arithmetic.
 NEARLY = {Code.BLUR, Code.WARP, Code.ELASTIC}
-
-
-def program(rows):
-    """Of lists of (code, *values), one for each sample."""
-    operations = [operation for row in rows for operation in row]
-    values = np.zeros((len(operations), VALUES))
-    for place, (_, *numbers) in enumerate(operations):
-        values[place, : len(numbers)] = numbers
-    start = np.cumsum([0, *map(len, rows)]).astype(np.int64)
-    return Program(start=start, code=np.array([code for code, *_ in operations], np.int64), values=values)
 
 
 def load_photographs(folder, count, size=(224, 224)):

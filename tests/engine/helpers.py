@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fastload.augment.parameters import Draws, Output
+from fastload.augment.program import VALUES, Program
 from fastload.dataset.base import Dataset, Sample
 from fastload.dataset.reads import ReadPlan, Reads, pack_paths
 from fastload.engine.base import Request
@@ -199,6 +200,16 @@ def pillow_reference(pixels, draws, row, output):
 
 def threads_of_engines():
     return [thread for thread in threading.enumerate() if thread.name.startswith("fastload-cpu")]
+
+
+def program(rows):
+    """Of lists of (code, *values), one for each sample."""
+    operations = [operation for row in rows for operation in row]
+    values = np.zeros((len(operations), VALUES))
+    for place, (_, *numbers) in enumerate(operations):
+        values[place, : len(numbers)] = numbers
+    start = np.cumsum([0, *map(len, rows)]).astype(np.int64)
+    return Program(start=start, code=np.array([code for code, *_ in operations], np.int64), values=values)
 
 
 def eventually(condition, seconds=120.0):

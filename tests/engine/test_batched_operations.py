@@ -13,7 +13,8 @@ from fastload.engine.batched import run_operations, schedule
 from fastload.engine.cpu.programs import run_program
 from fastload.engine.operations import RANGES
 from fastload.errors import ConfigError
-from tests.engine.batched_cases import DEVICES, DRAWN, NEARLY, load_photographs, program
+from tests.engine.batched_cases import DEVICES, DRAWN, NEARLY, load_photographs
+from tests.engine.helpers import program
 
 COUNT = 20
 

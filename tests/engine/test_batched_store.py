@@ -15,8 +15,8 @@ from fastload.engine.batched import finish, schedule, warp_levels
 from fastload.engine.cpu import CpuEngine
 from fastload.errors import ConfigError
 from fastload.stats import Stats
-from tests.engine.batched_cases import DEVICES, DRAWN, program
-from tests.engine.helpers import MemoryDataset, make_draws, make_output, make_slot, picture
+from tests.engine.batched_cases import DEVICES, DRAWN
+from tests.engine.helpers import MemoryDataset, make_draws, make_output, make_slot, picture, program
 from tests.engine.test_warp import centred, reference
 
 COUNT = 12

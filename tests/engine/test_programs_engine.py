@@ -13,7 +13,7 @@ import fastload as fl
 from fastload import transforms as T
 from fastload.augment import compile_plan
 from fastload.augment.parameters import Warp
-from fastload.augment.program import VALUES, Code, Program
+from fastload.augment.program import VALUES, Code
 from fastload.engine.base import Request
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.cpu.programs import run_program
@@ -30,19 +30,10 @@ from tests.engine.helpers import (
     make_output,
     make_slot,
     picture,
+    program,
 )
 
 COUNT = 12
-
-
-def program(rows):
-    """Of lists of (code, *values), one for each sample."""
-    operations = [operation for row in rows for operation in row]
-    values = np.zeros((len(operations), VALUES))
-    for place, (_, *numbers) in enumerate(operations):
-        values[place, : len(numbers)] = numbers
-    start = np.cumsum([0, *map(len, rows)]).astype(np.int64)
-    return Program(start=start, code=np.array([code for code, *_ in operations], np.int64), values=values)
 
 
 def png(pixels):

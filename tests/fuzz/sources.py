@@ -1,4 +1,4 @@
-"""Hostile sources of convert: tables, Parquet, COCO, Pascal VOC, tars of others, and the annotations of samples."""
+"""Hostile sources of convert: tables, Parquet, COCO, Pascal VOC, tars of others, pages of web servers, annotations."""
 
 import contextlib
 import io
@@ -16,6 +16,7 @@ from fastload.convert.transcode import transcode
 from fastload.dataset import open_dataset
 from fastload.dataset.fields import MEMBER_TYPES, decode_fields
 from fastload.errors import DataError
+from fastload.remote.web_folder import list_web_folder
 from fastload.sources import open_source
 from tests.dataset.conftest import photo
 from tests.fuzz.harness import Parser, write
@@ -198,6 +199,28 @@ def members_of(_: Path):
     return parse
 
 
+class WebFolder:
+    """A web server's page about a folder: no name leads out of it."""
+
+    PAGE = (
+        b'<html><h1>Index of /data</h1><a href="../">../</a><a href="?C=N;O=D">Name</a>\n'
+        b'<a href="cats%20%26%20dogs/">cats &amp; dogs/</a> <a href="/data/one%231.jpg">one#1.jpg</a> 12\n'
+        b'<a href="https://host/data/%C3%A9.jpg">x</a><a href="..%2f..%2fetc%2fpasswd">y</a></html>\n'
+    )
+
+    def __init__(self, folder: Path) -> None:
+        pass
+
+    def __call__(self, rng: random.Random) -> str:
+        page = mutate_text(self.PAGE, rng)
+        names = list_web_folder("https://host/data?key=1", lambda url: page, deep=False)
+        for name in names:
+            assert "/" not in name.removesuffix("/")
+            assert name.strip("/.")
+            assert "\0" not in name
+        return "listed" if names else "empty"
+
+
 MIXED = ("refused", "all", "some")
 PARSERS = [
     Parser(name="source: CSV", share=25, short=150, make=lambda folder: Table(folder, "csv"), outcomes=MIXED),
@@ -215,4 +238,5 @@ PARSERS = [
     ),
     Parser(name="index: tars of others", share=4, short=40, make=lambda folder: Tar(folder, True), outcomes=MIXED),
     Parser(name="members .json", share=20, short=150, make=members_of, strategy=MEMBERS, outcomes=("refused", "read")),
+    Parser(name="web page of a folder", share=40, short=200, make=WebFolder, outcomes=("refused", "listed")),
 ]

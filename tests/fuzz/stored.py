@@ -1,4 +1,4 @@
-"""Hostile data sets: each file of a converted one, alone and all that reads it together; FFCV's .beton; the ledger."""
+"""Hostile data sets: each file of a converted one, alone and all that reads it together; the ledger."""
 
 import contextlib
 import functools
@@ -18,13 +18,11 @@ import fastload as fl
 from fastload import transforms as T
 from fastload.adopt import index_shards
 from fastload.convert import convert
-from fastload.dataset import BetonDataset, open_dataset
-from fastload.dataset.beton_notes import notes_path
+from fastload.dataset import open_dataset
 from fastload.dataset.index import read_index
 from fastload.dataset.manifest import read_manifest
 from fastload.errors import ConfigError, DataError
 from fastload.jpeg.seek_file import SeekFile, index_sizes, table_end, write_seek_file
-from fastload.remote.web_folder import list_web_folder
 from fastload.sources.tar_members import TarScan
 from fastload.verify import verify
 from fastload.verify.ledger import read_ledger
@@ -32,16 +30,13 @@ from fastload.verify.report import Finding
 from fastload.verify.shards import ShardedCheck
 from fastload.verify.work import Stop
 from tests.dataset.conftest import photo
-from tests.dataset.test_beton import COLUMNS, write_columns
 from tests.fuzz.harness import Parser, write
 from tests.fuzz.mutations import (
     fitted_seek,
     json_file,
-    mutate_beton,
     mutate_bytes,
     mutate_json,
     mutate_tar,
-    mutate_text,
 )
 from tests.fuzz.sources import JSON
 
@@ -301,100 +296,6 @@ def ledger_of(folder: Path):
     return parse
 
 
-class WebFolder:
-    """A web server's page about a folder: no name leads out of it."""
-
-    PAGE = (
-        b'<html><h1>Index of /data</h1><a href="../">../</a><a href="?C=N;O=D">Name</a>\n'
-        b'<a href="cats%20%26%20dogs/">cats &amp; dogs/</a> <a href="/data/one%231.jpg">one#1.jpg</a> 12\n'
-        b'<a href="https://host/data/%C3%A9.jpg">x</a><a href="..%2f..%2fetc%2fpasswd">y</a></html>\n'
-    )
-
-    def __init__(self, folder: Path) -> None:
-        pass
-
-    def __call__(self, rng: random.Random) -> str:
-        page = mutate_text(self.PAGE, rng)
-        names = list_web_folder("https://host/data?key=1", lambda url: page, deep=False)
-        for name in names:
-            assert "/" not in name.removesuffix("/")
-            assert name.strip("/.")
-            assert "\0" not in name
-        return "listed" if names else "empty"
-
-
-class Beton:
-    """FFCV's files: every table, and all that they point to. The file's pages are never written again."""
-
-    NAMES = ["image", "label", "blob", "meta", "array", "weight"]
-    HEAD = 24 + 1041 * len(NAMES)
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "x.beton"
-        self.data = write_columns(self.path, self.NAMES).read_bytes()
-        self.rows_end = self.HEAD + 72 * len(COLUMNS["label"][2])
-
-    def __call__(self, rng: random.Random) -> str:
-        changes, size = mutate_beton(self.data, rng, self.HEAD, self.rows_end)
-        # The last open file is closed: it may be changed in place, and mended behind.
-        with open(self.path, "r+b") as file:
-            for place, value in changes:
-                file.seek(place)
-                file.write(value)
-            file.truncate(size)
-        try:
-            return self._use(rng)
-        finally:
-            with open(self.path, "r+b") as file:
-                for place, value in changes:
-                    file.seek(place)
-                    file.write(self.data[place : place + len(value)])
-                file.truncate(len(self.data))
-                if size < len(self.data):
-                    file.seek(size)
-                    file.write(self.data[size:])
-
-    def _use(self, rng: random.Random) -> str:
-        with BetonDataset(self.path, image="image", label="label") as dataset:
-            size, count = os.stat(self.path).st_size, len(dataset)
-            assert count * 8 <= size
-            ids = np.arange(count)
-            _, offsets, sizes = dataset.extents(ids)
-            assert ((offsets >= 0) & (sizes >= 0) & (offsets + sizes <= size)).all()
-            assert dataset.shard_sizes().sum() == count
-            assert (dataset.num_bytes(ids) >= sizes).all()
-            assert dataset.fingerprint
-            for number in [*range(min(count, 12)), *range(max(count - 3, 0), count)]:
-                with contextlib.suppress(DataError):
-                    sample = dataset[number]
-                    assert len(sample.image) == dataset.num_bytes(ids)[number]
-                for name in dataset.schema:
-                    with contextlib.suppress(DataError):
-                        dataset.value(number, name)
-            if rng.random() < 0.05:
-                load(dataset)
-        return "opened"
-
-
-class BetonNotes:
-    """x.beton.json, without which the images are read all the same."""
-
-    def __init__(self, folder: Path) -> None:
-        pixels = folder / "photos" / "a"
-        pixels.mkdir(parents=True)
-        (pixels / "0.jpg").write_bytes(photo(0))
-        self.path = folder / "x.beton"
-        convert(pixels.parent, self.path)
-        self.notes = Path(notes_path(str(self.path)))
-        self.values = json.loads(self.notes.read_bytes())
-
-    def __call__(self, rng: random.Random) -> str:
-        write(self.notes, json_file(self.values, rng))
-        with open_dataset(self.path) as dataset:
-            assert dataset[0].image
-            return "named" if dataset.classes == ("a",) else "other names"
-
-
 LINE = st.dictionaries(st.sampled_from(["action", "key", "source", "reason"]), st.text(max_size=5) | JSON).map(
     lambda value: json.dumps(value).encode() + b"\n"
 )
@@ -447,7 +348,4 @@ PARSERS = [
         strategy=st.binary(max_size=200) | st.lists(LINE, max_size=4).map(b"".join),
         outcomes=("refused", "read"),
     ),
-    Parser(name="web page of a folder", share=40, short=200, make=WebFolder, outcomes=("refused", "listed")),
-    Parser(name=".beton", share=40, short=300, make=Beton, outcomes=("refused", "opened")),
-    Parser(name=".beton.json", share=10, short=100, make=BetonNotes, outcomes=("named", "other names")),
 ]
