@@ -1,10 +1,13 @@
 """Fixtures that every room's tests share: the real photographs, where they are at hand."""
 
 import contextlib
+import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 # A shell that starts the tests in the background makes them, and so every process they start, ignore SIGINT. Tests of
@@ -12,14 +15,24 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tests start a hundred processes. Where Python may not keep its bytecode, as in many containers, each compiles the
+# source of torch anew, 2 to 6 seconds; so it is kept beside the compiled kernels, for them and for xdist's workers.
+if sys.dont_write_bytecode and "PYTHONPYCACHEPREFIX" not in os.environ:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(
+        Path(platformdirs.user_cache_dir("fastload", appauthor=False), "bytecode-of-tests")
+    )
+    sys.dont_write_bytecode = False
+
 # Image folders of tests leave nothing in the user's cache, and no test depends on what an earlier one left there.
 os.environ["FASTLOAD_SEEK_CACHE_GB"] = "0"
 
 with contextlib.suppress(ImportError):  # not needed by the tests of a GPU
     from hypothesis import HealthCheck, settings
 
-    # How long an example takes says more about the machine than about the code.
-    settings.register_profile("fastload", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    # How long an example takes says more about the machine than about the code; and a change must not be refused for
+    # an example that chance finds elsewhere: every run has the same ones. --hypothesis-profile=default looks for more.
+    settings.register_profile("fastload", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("fastload")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -59,6 +72,12 @@ def coco128() -> Path:
 def mobilenet_v2() -> Path:
     """MobileNetV2 weights for ImageNet."""
     return _require("mobilenet_v2") / "mobilenet_v2.safetensors"
+
+
+def pytest_collection_finish():
+    """What is imported by now is never garbage: gc.collect(), which many tests call, need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser):

@@ -20,6 +20,7 @@ from fastload.adopt import index_shards
 from fastload.dataset.indexing import write_seek_indexes
 from fastload.errors import ConfigError, DataError
 from fastload.sources.tar_samples import IMAGE_SUFFIXES, split_name
+from tests.command_line import run
 
 WRITTEN = {"a.tar", "a.seek", "dataset.json", "index.arrow", "conversion.jsonl"}
 
@@ -377,14 +378,7 @@ def test_without_an_index_the_error_says_what_to_do(shards):
 
 
 def test_the_command(shards):
-    command = [sys.executable, "-m", "fastload", "index"]
-    pattern = str(shards / "train-{0000..0002}.tar")
-    done = subprocess.run(
-        [*command, pattern, "--label", "json.meta.label", "--json"], capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout)["labelled"] == 60
-    done = subprocess.run([*command, str(shards), "--json"], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["written"] == 0  # they are there
-    done = subprocess.run([*command, str(shards), "--image", "jpg"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "dataset.json" in done.stderr
+    pattern = shards / "train-{0000..0002}.tar"
+    assert json.loads(run("index", pattern, "--label", "json.meta.label", "--json").stdout)["labelled"] == 60
+    assert json.loads(run("index", shards, "--json").stdout)["written"] == 0, "they are there"
+    assert "dataset.json" in run("index", shards, "--image", "jpg", check=1).stderr

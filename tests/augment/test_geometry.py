@@ -162,7 +162,7 @@ def source_coordinates(plan, draws):
     last=st.tuples(st.integers(10, 80), st.integers(10, 80)),
     flips=st.tuples(st.sampled_from([0, 1]), st.sampled_from([0, 1])),
 )
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None)
 def test_one_sampling_looks_where_several_look(height, width, first, crop, last, flips):
     chain = [
         T.RandomHorizontalFlip(flips[0]),
@@ -185,7 +185,7 @@ def test_one_sampling_looks_where_several_look(height, width, first, crop, last,
 
 
 @given(height=st.integers(30, 200), width=st.integers(30, 200), sample=st.integers(0, 10**9))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None)
 def test_random_crop_after_resize_and_crop_is_a_whole_crop_of_what_it_sees(height, width, sample):
     before = [T.RandomHorizontalFlip(1), T.Resize(70), T.CenterCrop((64, 50))]
     plan, draws = draw_one([*before, T.RandomResizedCrop((24, 20))], height, width, sample=sample)

@@ -1,4 +1,4 @@
-"""The program as a user runs it: in a process of its own, its output and exit code."""
+"""The program as a user runs it: its output and exit code, in a process of its own where that may matter."""
 
 import json
 import os
@@ -13,17 +13,16 @@ import yaml
 from PIL import Image
 
 import fastload
+from tests.command_line import run
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 
-
-def run(*arguments, check=0, cwd=None):
+def run_alone(*arguments, check=0):
+    """As ``run``, in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "fastload", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=600,
-        cwd=cwd,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == check, done.stderr + done.stdout
@@ -67,7 +66,7 @@ def recipe(shards, tmp_path) -> Path:
 
 
 def test_version_and_help_name_the_program():
-    assert run("--version").stdout.strip() == f"fastload {fastload.__version__}"
+    assert run_alone("--version").stdout.strip() == f"fastload {fastload.__version__}"
     text = run("--help").stdout
     assert "convert" in text
     assert "train" in text
@@ -84,7 +83,7 @@ def test_convert_takes_several_sources_and_a_part_of_them(photos, shards, tmp_pa
 
 
 def test_convert_accounts_for_every_file_on_stdout_and_shows_progress_on_stderr(photos, tmp_path):
-    done = run("convert", photos, tmp_path / "out", "--json")
+    done = run_alone("convert", photos, tmp_path / "out", "--json")
     summary = json.loads(done.stdout)
     assert (summary["found"], summary["written"], summary["skipped"]) == (49, 48, 1)
     assert summary["skips"][0][0] == "bright/broken.jpg"
@@ -95,7 +94,7 @@ def test_convert_accounts_for_every_file_on_stdout_and_shows_progress_on_stderr(
 
 
 def test_a_failure_is_one_sentence_on_stderr_and_a_code(tmp_path):
-    done = run("convert", tmp_path / "missing", tmp_path / "out", check=1)
+    done = run_alone("convert", tmp_path / "missing", tmp_path / "out", check=1)
     assert done.stderr.count("\n") == 1
     assert "missing" in done.stderr
     assert done.stdout == ""

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.cli.test_commands import run
+from tests.command_line import run
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from fastload import transforms as T
 from fastload.dataset.indexing import write_seek_indexes
 from fastload.errors import DataError
 from fastload.jpeg.decoder import decode
+from tests.command_line import run
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +128,7 @@ def test_missing_ones_are_written_and_others_left_alone(photos, shards, tmp_path
 def test_the_command(shards):
     for path in seek_files(shards):
         path.unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "fastload", "index", str(shards), "--json"], capture_output=True, text=True, check=True
-    )
-    summary = json.loads(done.stdout)
+    summary = json.loads(run("index", shards, "--json").stdout)
     assert summary["indexed"] == 39
     assert summary["num_bytes"] == sum(path.stat().st_size for path in seek_files(shards))
 

@@ -1,8 +1,6 @@
 """Synthetic data: the same run and report without a data set, marked so that nobody takes its accuracy for real."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ from fastload.recipe import dump_yaml, load_recipe
 from fastload.train import train
 from fastload.train.distributed import World
 from fastload.train.synthetic import SyntheticFeed, synthetic_batch
+from tests.command_line import run
 from tests.train.small import REPOSITORY, report_of, small_recipe, start
 
 NOWHERE = REPOSITORY / "tests" / "there is no such folder"
@@ -125,8 +124,7 @@ def test_a_feed_hands_over_the_same_memory_at_each_step_and_each_rank_its_own():
 def test_the_command_line_shows_no_accuracy(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(dump_yaml(small_recipe(NOWHERE, tmp_path / "run", *SMALL)))
-    command = [sys.executable, "-m", "fastload", "train", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    done = run("train", path)
     said = done.stdout + done.stderr
     assert "SYNTHETIC: random pixels and labels" in " ".join(said.replace("│", " ").split())
     assert "images/s" in said
