@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
-import weakref
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -100,11 +100,16 @@ class _Lease:
     holds the array that it was made from. So every tensor, slice, ``.numpy()`` and array of a lent slot leads here.
     """
 
-    __slots__ = ("__array_interface__", "__weakref__", "_images")
+    __slots__ = ("__array_interface__", "_give_back", "_slot")
 
-    def __init__(self, images: NDArray[Any]) -> None:
-        self._images = images
-        self.__array_interface__ = images.__array_interface__
+    def __init__(self, shown: NDArray[Any], slot: NDArray[Any], give_back: Callable[[NDArray[Any]], None]) -> None:
+        self.__array_interface__ = shown.__array_interface__
+        self._slot = slot
+        self._give_back = give_back
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self._give_back(self._slot)
 
 
 def ordinary_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -202,11 +207,9 @@ class Ring:
         if lent is not None:
             self.give_back(lent)
 
-    def lend(self, slot: NDArray[Any]) -> NDArray[Any]:
-        """The slot as an array for the user to see: it comes back by itself when the last view of it is gone."""
+    def lend(self, slot: NDArray[Any], shown: NDArray[Any]) -> NDArray[Any]:
+        """What of the slot is ``shown``, for the user: the slot comes back by itself when the last view is gone."""
         if self._reuse:
             self._lent = slot
-            return slot
-        lease = _Lease(slot)
-        weakref.finalize(lease, self.give_back, slot).atexit = False
-        return np.asarray(lease)
+            return shown
+        return np.asarray(_Lease(shown, slot, self.give_back))

@@ -13,26 +13,60 @@ from numpy.typing import NDArray
 from fastload.augment.parameters import Draws
 
 
-@dataclass(frozen=True, kw_only=True)
 class Request:
     """Work for an engine: fill row ``rows[i]`` of a slot with sample ``ids[i]``.
 
-    Attributes:
+    Args:
         rows: int64 (n,), distinct rows of the slot.
         draws: Parameters of the n samples; with several views of each, those of a sample one after the other.
-        among: The requests that it was planned with, if there are any: an engine may prepare them together.
+
+    Attributes:
+        count: n.
+        among: The requests that it was planned with, if there are any: an engine may prepare them together, and need
+            not ask for its own rows and draws.
         first: Where among their samples its own begin.
     """
 
-    rows: NDArray[np.int64]
-    draws: Draws
-    among: Requests | None = None
-    first: int = 0
+    __slots__ = ("_draws", "_rows", "among", "count", "first")
+
+    def __init__(self, *, rows: NDArray[np.int64], draws: Draws) -> None:
+        self._rows: NDArray[np.int64] | None = rows
+        self._draws: Draws | None = draws
+        self.count = len(rows)
+        self.among: Requests | None = None
+        self.first = 0
+
+    @classmethod
+    def part(cls, among: Requests, first: int, count: int) -> Request:
+        """``count`` of the samples of ``among``; row i is row i of the slot."""
+        request = cls.__new__(cls)
+        request._rows = request._draws = None
+        request.among, request.first, request.count = among, first, count
+        return request
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the slot, int64 (n,)."""
+        if self._rows is None:
+            self._rows = np.arange(self.count, dtype=np.int64)
+        return self._rows
+
+    @property
+    def draws(self) -> Draws:
+        """Parameters of the samples."""
+        if self._draws is None:
+            assert self.among is not None
+            views = self.among.views
+            self._draws = self.among.draws.rows(slice(self.first * views, (self.first + self.count) * views))
+        return self._draws
 
     @property
     def ids(self) -> NDArray[np.int64]:
         """Sample numbers, int64 (n,)."""
-        return self.draws.ids[:: max(1, len(self.draws.ids) // max(1, len(self.rows)))]
+        if self.among is not None:
+            views = self.among.views
+            return self.among.draws.ids[self.first * views : (self.first + self.count) * views : views]
+        return self.draws.ids[:: max(1, len(self.draws.ids) // max(1, self.count))]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,9 +85,7 @@ class Requests:
 
     def __getitem__(self, place: int) -> Request:
         first, end = self.starts[place : place + 2]
-        rows = np.arange(end - first, dtype=np.int64)
-        draws = self.draws.rows(slice(first * self.views, end * self.views))
-        return Request(rows=rows, draws=draws, among=self, first=first)
+        return Request.part(self, first, end - first)
 
     def rows(self) -> NDArray[np.int64]:
         """The row of each sample in the slot of its request: int64, (samples,)."""

@@ -61,8 +61,12 @@ class ShownDelivery:
         slots = started.lane.slots
         assert isinstance(slots, Ring)
         assert not isinstance(started.slot, OpenSlot)
-        images = as_tensor(slots.lend(started.slot)[: len(started.ids)], self._output.dtype)
-        batch = _as_batch(_as_images(images, self._output), started)
+        shown = started.slot[: len(started.ids)]
+        turned = self._output.memory_format == "channels_last" and len(self._output.views) == 1
+        if turned:  # by numpy, before it is lent: torch takes twice as long
+            shown = shown.transpose(0, 3, 1, 2)
+        images = as_tensor(slots.lend(started.slot, shown), self._output.dtype)
+        batch = _as_batch((images,) if turned else _as_images(images, self._output), started)
         marked = started.targets
         return batch if marked is None else dataclasses.replace(batch, targets=marked.finish(marked.tensors()))
 

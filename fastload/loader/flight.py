@@ -70,8 +70,7 @@ class Flight:
         self.targets: TargetBatch | None = None
         self.lost = 0.0
         self._waited = 0.0
-        share = plan.batches.slice(index)
-        self.valid = share.valid
+        self.valid = plan.batches.valid(index)
         self._planning = _Planning(plan, index)
         self._plan = plan
         self._stats = stats

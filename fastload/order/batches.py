@@ -90,6 +90,12 @@ class BatchPlan:
         """Samples that no rank reads in an epoch; 0 unless ``drop``."""
         return self.num_samples % self.global_batch_size if self.last_batch == "drop" else 0
 
+    def valid(self, batch: int) -> NDArray[np.bool_]:
+        """What ``slice(batch).valid`` is."""
+        if (batch + 1) * self.global_batch_size <= self.num_samples:
+            return np.ones(self.batch_size, np.bool_)
+        return self.slice(batch).valid
+
     def slice(self, batch: int) -> BatchSlice:
         """This rank's positions of global batch ``batch``, 0 <= batch < num_batches.
 

@@ -15,7 +15,7 @@ from fastload.engine.base import LateSlot
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.cpu.job import KERNEL_READS, Job, Layouts
 from fastload.engine.cpu.kernels import system
-from fastload.engine.cpu.kernels.deliver import read_ahead
+from fastload.engine.cpu.kernels.deliver import NEXT_ITEM, STOP, read_ahead
 from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.worker import Worker
 from fastload.jit import kernel
@@ -233,19 +233,19 @@ def test_the_kernel_stops_between_two_images():
     job = Job(plan, LateSlot(count, lambda at_once: slot))
     CpuEngine(dataset, output, num_workers=1).close()  # compiles
     layouts = Layouts(output, dataset)
-    job.work = layouts.arrange(plan(), count)
+    job.work = layouts.arrange(plan(), count, job.task)
     assert job.seat(job.work)
     worker = Worker(dataset, output, Stats(), layouts, ReadAhead())
-    timer = threading.Timer(0.1, job.stop.fill, [1])
+    timer = threading.Timer(0.1, job.task.__setitem__, [STOP, 1])
     timer.start()
     worker.run(job)
     timer.join()
-    reached = int(job.work.next_item[0])
+    reached = int(job.task[NEXT_ITEM])
     assert 0 < reached < count, "a timer cannot run while a kernel holds the interpreter's lock"
-    assert job.work.items.delivered[:reached].all()
+    assert job.work.layout.items.delivered[:reached].all()
     assert (slot[reached:] == 0xA5).all()
     worker.run(job)
-    assert job.work.next_item[0] == reached
+    assert job.task[NEXT_ITEM] == reached
 
 
 def test_threads_share_the_items_of_one_batch():
@@ -265,17 +265,15 @@ def test_threads_share_the_items_of_one_batch():
 def test_slow_reads_have_the_next_batches_asked_for(monkeypatch):
     asked = []
     monkeypatch.setattr("fastload.engine.cpu.read_ahead.read_ahead", lambda *extents: asked.append(extents))
-    dataset, ahead, stats = DiskDataset([b"12345", b"678"]), ReadAhead(), Stats()
+    dataset, ahead = DiskDataset([b"12345", b"678"]), ReadAhead()
     reads = dataset.plan_reads(np.arange(2)).reads
-    ahead.notice(seconds=0.004, images=200, num_bytes=20_000_000)
-    ahead.ask(reads, 0, 2, stats)
+    assert ahead.ask(reads, 0, 2) == 0.0
     assert asked == []
-    ahead.notice(seconds=0.04, images=200, num_bytes=20_000_000)
+    ahead.begin()
     for _ in range(100):
-        ahead.ask(reads, 0, 2, stats)
+        ahead.ask(reads, 0, 2)
     assert len(asked) == 64, "and then it is seen anew whether the disk is slow"
     assert [numbers.tolist() for numbers in asked[0]] == [[dataset.file.fileno()] * 2, [4, 9], [5, 3]]
-    assert stats.spans() == {}
 
 
 @pytest.mark.skipif(not system.ADVISES, reason="the system takes no advice")

@@ -8,6 +8,7 @@ from typing import Final
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
 from fastload.engine.cpu.job import Job, Layouts, Work
+from fastload.engine.cpu.kernels.deliver import STOP
 from fastload.engine.cpu.read_ahead import ReadAhead
 from fastload.engine.cpu.worker import Worker
 from fastload.engine.serving import Server
@@ -52,6 +53,7 @@ class Crew(Server[Job]):
             for _ in range(delivered // IMAGES_PER_PIECE):
                 if not worker.tend(busy=True):
                     break
+        worker.close()
 
     def _next_job(self, worker: Worker) -> Job | None:
         useful = True
@@ -86,7 +88,7 @@ class Crew(Server[Job]):
             # so one that somebody waits for: it is the first, or puts substitutes into a slot that it has.
             if job.work is not None and (slots or job.pressed) and self._seat(job, job.work):
                 chosen = job
-                if not job.work.begun:
+                if not job.begun:
                     break
             else:
                 slots = False
@@ -108,7 +110,7 @@ class Crew(Server[Job]):
             return
         with self._changed:
             job.pressed = True
-            if job.work is not None and not job.work.begun:
+            if job.work is not None and not job.begun:
                 self._changed.notify_all()
 
     def wake(self) -> None:
@@ -131,7 +133,7 @@ class Crew(Server[Job]):
             self._changed.notify_all()
 
     def _stop(self, job: Job) -> None:
-        job.stop[0] = 1
+        job.task[STOP] = 1
         self._settle(job)
 
     def _settle(self, job: Job) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ from fastload.engine.base import Failure, LateSlot, Request, Requests
 from fastload.engine.cpu.decode import PROVEN
 from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.augment import BEFORE_BEGIN, BEFORE_END, Extras
-from fastload.engine.cpu.kernels.deliver import Items
-from fastload.engine.cpu.kernels.layout import PARAMETERS, Slot, flat_slot, view_starts
+from fastload.engine.cpu.kernels.deliver import END_ITEM, NEXT_ITEM, SLOT_ADDRESS, STOP, TASK, Items
+from fastload.engine.cpu.kernels.layout import PARAMETERS, Slot, flat_slot
 from fastload.engine.cpu.programs import NO_EXTRAS, compile_operations, lay_out_extras, needs_whole_image, studio_needs
 from fastload.engine.cpu.region import find_regions, share_regions
 from fastload.engine.requests import check_draws, check_request
@@ -39,8 +39,8 @@ class Job:
         late: Its slot, which is taken when it is to be worked on.
         work: The planned work, None before.
         in_flight: Threads that plan it or work on it at this moment.
-        stop: int64 (1,), 1 where no more work is to begin: cancelled, closed, or failed. Threads look at it between two
-            images.
+        task: int64 (TASK,), what the kernel knows of it. It is stopped where no more work is to begin: cancelled,
+            closed, or failed; threads look at that between two images.
         error: What ``result()`` raises.
         finished: Nothing is in flight, and nothing will be.
         pressed: Somebody waits for it: it gets a slot whatever others hold.
@@ -51,7 +51,7 @@ class Job:
     late: LateSlot
     work: Work | None = None
     in_flight: int = 0
-    stop: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    task: NDArray[np.int64] = field(default_factory=lambda: np.zeros(TASK, np.int64))
     error: BaseException | None = None
     failures: list[Failure] = field(default_factory=list)
     finished: threading.Event = field(default_factory=threading.Event)
@@ -62,16 +62,21 @@ class Job:
 
     @property
     def stopped(self) -> bool:
-        return bool(self.stop[0])
+        return self.task.item(STOP) != 0
 
     @property
     def taken(self) -> bool:
         """Whether there is nothing left for another thread to take."""
-        return self.work is not None and int(self.work.next_item[0]) >= self.work.end
+        return self.work is not None and self.task.item(NEXT_ITEM) >= self.work.end
+
+    @property
+    def begun(self) -> bool:
+        """Whether an item of planned work was taken."""
+        return self.work is not None and self.task.item(NEXT_ITEM) > self.work.first
 
     def seat(self, work: Work) -> bool:
         """Gives planned work its slot, if it has none yet; whether it has one now."""
-        if work.room is not None:
+        if work.images is not None:
             return True
         images = self.late.claim(at_once=self.pressed)
         if images is None:
@@ -79,7 +84,8 @@ class Job:
             return False
         if self._starving_since is not None:
             self.starved = perf_counter() - self._starving_since
-        work.room = flat_slot(images)
+        work.images = images
+        self.task[SLOT_ADDRESS:] = images.__array_interface__["data"][0], images.size, len(images)
         return True
 
     def take(self) -> int | None:
@@ -87,8 +93,8 @@ class Job:
         with self._lock:
             if self.work is None or self.taken or self.stopped:
                 return None
-            item = int(self.work.next_item[0])
-            self.work.next_item[0] = item + 1
+            item = self.task.item(NEXT_ITEM)
+            self.task[NEXT_ITEM] = item + 1
             return item
 
 
@@ -103,7 +109,7 @@ class Layout:
         parameters: float64 (n * k, PARAMETERS), one row per view of an item (see kernels/layout.py).
         regions: int64 (n * k, 4), top, left, height and width of the source pixels that are decoded for each.
         plan: Where a kernel reads them by itself; None where the data set does not say where files are.
-        delivered: uint8 (n,), 1 where a kernel has delivered an item.
+        items: All of it for that kernel; None without ``plan``.
         most_bytes, most_pixels: Of the files and the regions.
         extras: What is done beside one resampling.
         most_window: Height and width of the largest window.
@@ -117,7 +123,7 @@ class Layout:
     parameters: NDArray[np.float64]
     regions: NDArray[np.int64]
     plan: ReadPlan | None
-    delivered: NDArray[np.uint8]
+    items: Items | None
     most_bytes: int
     most_pixels: int
     extras: Extras
@@ -133,9 +139,7 @@ class Work:
     Attributes:
         layout: Its samples, and those that were planned with them.
         first, end: Which of them are its own.
-        next_item: int64 (2,), the first item that no thread has taken, and ``end``.
-        items: The layout for the kernel that reads by itself, with this counter; None where there is no plan.
-        room: The slot as the kernels take it; None until it is taken.
+        images: The slot; None until it is taken.
         held: Keeps open what its samples are read from, where that is not for good.
         waited: Seconds until its samples were here.
     """
@@ -143,25 +147,19 @@ class Work:
     layout: Layout
     first: int
     end: int
-    next_item: NDArray[np.int64]
-    items: Items | None
     held: object
     waited: float
-    room: Slot | None = None
+    images: NDArray[Any] | None = None
 
     @property
     def slot(self) -> Slot:
-        assert self.room is not None
-        return self.room
+        """As the kernels take it."""
+        assert self.images is not None
+        return flat_slot(self.images)
 
     @property
     def count(self) -> int:
         return self.end - self.first
-
-    @property
-    def begun(self) -> bool:
-        """Whether an item was taken."""
-        return int(self.next_item[0]) > self.first
 
 
 class Layouts:
@@ -176,31 +174,29 @@ class Layouts:
         self._dataset = dataset
         self._lock = threading.Lock()
         self._latest: deque[Layout] = deque(maxlen=2)
-        self._starts: dict[int, NDArray[np.int64]] = {}  # by rows of a slot: a full one, and the last
 
-    def arrange(self, request: Request, slot_rows: int) -> Work:
-        """Checks what was planned for a slot of so many rows and arranges it; ConfigError says what is wrong."""
-        count, first = len(request.rows), request.first
-        layout = self._layout_of(request.among, slot_rows) if request.among is not None else None
+    def arrange(self, request: Request, slot_rows: int, task: NDArray[np.int64]) -> Work:
+        """Checks what was planned for a slot of so many rows and arranges it; ConfigError says what is wrong.
+
+        The items are entered into ``task``.
+        """
+        count, first = request.count, request.first
+        layout = None
+        if request.among is not None and count <= slot_rows:
+            layout = self._layout_of(request.among)
         if layout is None:
             first = 0
             check_request(request, slot_rows, self._output, self._dataset)
             layout = self._lay_out(request.draws, np.ascontiguousarray(request.rows, np.int64))
-        next_item = np.array([first, first + count], np.int64)
-        items, held, waited = None, None, 0.0
-        if layout.plan is not None:
-            if layout.plan.ready is not None:
-                begin = perf_counter()
-                held = layout.plan.ready(first, first + count)
-                waited = perf_counter() - begin
-            reads, extras = layout.plan.reads, layout.extras
-            if slot_rows not in self._starts:
-                self._starts[slot_rows] = view_starts(self._output, slot_rows)
-            parts = (layout.rows, layout.parameters, layout.regions, reads, layout.delivered)
-            items = Items(*parts, next_item, extras, self._starts[slot_rows])
-        return Work(layout, first, first + count, next_item, items, held, waited)
+        task[NEXT_ITEM : END_ITEM + 1] = first, first + count
+        held, waited = None, 0.0
+        if layout.plan is not None and layout.plan.ready is not None:
+            begin = perf_counter()
+            held = layout.plan.ready(first, first + count)
+            waited = perf_counter() - begin
+        return Work(layout, first, first + count, held, waited)
 
-    def _layout_of(self, requests: Requests, slot_rows: int) -> Layout | None:
+    def _layout_of(self, requests: Requests) -> Layout | None:
         """All that was planned together; None where something in it cannot be laid out, which is then found alone."""
         with self._lock:
             for layout in self._latest:
@@ -209,8 +205,6 @@ class Layouts:
             rows = requests.rows()
             try:
                 check_draws(requests.draws, len(rows) * len(self._output.views), self._output, self._dataset)
-                if rows.max(initial=0) >= slot_rows:
-                    return None
                 self._latest.append(self._lay_out(requests.draws, rows))
             except FastloadError:
                 return None
@@ -248,6 +242,10 @@ class Layouts:
             early = extras.spans[:, BEFORE_BEGIN] < extras.spans[:, BEFORE_END]
             most_canvas = max(most_canvas, int((regions[:, 2] * widths).max(initial=0, where=early)))
         height, width = (int(side) for side in draws.window[:, 2:].max(axis=0, initial=1))
+        items = None
+        if plan is not None:
+            delivered = np.zeros(len(rows), np.uint8)
+            items = Items(rows, parameters, regions, plan.reads, delivered, extras)
         return Layout(
             draws=draws,
             ids=ids,
@@ -255,7 +253,7 @@ class Layouts:
             parameters=parameters,
             regions=regions,
             plan=plan,
-            delivered=np.zeros(len(rows), np.uint8),
+            items=items,
             most_bytes=most_bytes,
             most_pixels=int((regions[:, 2] * widths).max(initial=0)),
             extras=extras,

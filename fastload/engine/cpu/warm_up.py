@@ -6,11 +6,19 @@ import numpy as np
 
 from fastload.dataset.reads import Reads, pack_paths
 from fastload.engine.cpu.kernels import system
-from fastload.engine.cpu.kernels.deliver import Items, deliver_items, find_entries, read_ahead
+from fastload.engine.cpu.kernels.deliver import (
+    FRAME,
+    TASK,
+    Items,
+    Share,
+    deliver_items,
+    find_entries,
+    freeze_share,
+    read_ahead,
+)
 from fastload.engine.cpu.kernels.layout import (
     PARAMETERS,
     SLACK,
-    Slot,
     flat_slot,
     make_constants,
     make_scratch,
@@ -27,7 +35,8 @@ def warm_up() -> None:
     parameters[2:6] = 2.0
     pixels = np.zeros(12 + SLACK, np.uint8)
     constants, scratch = make_constants(TINY), make_scratch(TINY)
-    resample_image(pixels, 2, 2, 0, 0, 2, 2, parameters, constants, _slot(), 0, scratch)
+    slot = flat_slot(np.zeros((1, 2, 2, 3), np.uint8))
+    resample_image(pixels, 2, 2, 0, 0, 2, 2, parameters, constants, slot, 0, scratch)
 
 
 def warm_up_items() -> None:
@@ -37,12 +46,13 @@ def warm_up_items() -> None:
     raw = np.zeros((1, 2), np.int64)
     reads = Reads(none, path, paths, zero, zero, zero, np.zeros(1, np.uint8), np.zeros((1, 4), np.int64), raw)
     rows, regions = np.zeros((1, PARAMETERS)), np.zeros((1, 4), np.int64)
-    items = Items(zero, rows, regions, reads, np.zeros(1, np.uint8), np.array([0, 1]), NO_EXTRAS, zero)
+    items = Items(zero, rows, regions, reads, np.zeros(1, np.uint8), NO_EXTRAS)
     memory, constants = Workspace(TINY).memory(), stack_constants(TINY)
+    slot = np.zeros((1, 2, 2, 3), np.uint8)
+    task = np.array([0, 1, 0, slot.ctypes.data, slot.size, 1])
+    assert len(task) == TASK
     if system.ADVISES:
         read_ahead(none, zero, zero)
-    deliver_items(items, constants, _slot(), memory, find_entries(), zero)
-
-
-def _slot() -> Slot:
-    return flat_slot(np.zeros((1, 2, 2, 3), np.uint8))
+    share, frame = Share(items, constants, memory, find_entries()), np.zeros(FRAME, np.int64)
+    assert freeze_share(share, frame) <= frame.nbytes
+    deliver_items(frame, task)

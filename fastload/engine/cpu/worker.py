@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastload.augment.parameters import Output
 from fastload.dataset.base import Dataset
@@ -30,14 +28,17 @@ from fastload.engine.cpu.kernels.augment import (
     augment_image,
 )
 from fastload.engine.cpu.kernels.deliver import (
-    AUGMENT_NS,
-    BEFORE_NS,
-    NUM_LEFT,
-    NUM_REFUSED,
+    ANSWER_BITS,
+    ANSWER_CHECKED,
+    ANSWER_LEFT,
+    ANSWER_SLOW,
+    FRAME,
     Items,
+    Share,
     deliver_items,
     find_entries,
-    read_tally,
+    freeze_share,
+    read_left,
 )
 from fastload.engine.cpu.kernels.entries import ENTRY_AUGMENT
 from fastload.engine.cpu.kernels.layout import (
@@ -55,53 +56,10 @@ from fastload.engine.cpu.kernels.program import copy_in, copy_out
 from fastload.engine.cpu.kernels.resample import resample_image
 from fastload.engine.cpu.programs import NO_EXTRAS, run_with_functions
 from fastload.engine.cpu.read_ahead import ReadAhead
+from fastload.engine.cpu.spent import Spent
 from fastload.engine.cpu.workspace import Workspace
 from fastload.errors import DataError
 from fastload.stats import Stats
-
-
-@dataclass
-class _Spent:
-    """What a thread's share of a job took: seconds of each stage, and items, bytes, refused indexes and decoders."""
-
-    read: float = 0.0
-    decode: float = 0.0
-    resize: float = 0.0
-    before: float = 0.0
-    warp: float = 0.0
-    augment: float = 0.0
-    functions: float = 0.0
-    items: int = 0
-    bytes: int = 0
-    refused: int = 0
-    decoders: Counter[str] = field(default_factory=Counter)
-
-    def add_times(self, times: list[int]) -> None:
-        """Nanoseconds of operations before the resampling, of maps, and of all behind."""
-        self.before += times[0] * 1e-9
-        self.warp += times[1] * 1e-9
-        self.augment += times[2] * 1e-9
-
-    def add_to(self, stats: Stats) -> None:
-        spans = [
-            ("read", self.read, self.items),
-            ("decode", self.decode, self.items),
-            ("resize", self.resize, self.items),
-        ]
-        for stage, seconds in (
-            ("before", self.before),
-            ("warp", self.warp),
-            ("augment", self.augment),
-            ("lambda", self.functions),
-        ):
-            if seconds:
-                spans.append((stage, seconds, self.items))
-        counts = [(f"decoder.{decoder}", images) for decoder, images in self.decoders.items() if images]
-        if self.bytes:
-            counts.append(("bytes.read", self.bytes))
-        if self.refused:
-            counts.append(("index.refused", self.refused))
-        stats.enter(spans, counts)  # one lock for all
 
 
 @dataclass(frozen=True)
@@ -128,16 +86,20 @@ class Worker:
         self._views = [make_constants(view) for view in output.views]
         self._constants = stack_constants(output)
         self._entries = find_entries() if KERNEL_READS else np.zeros(0, np.int64)
+        self._spent = Spent(self._workspace.tally)
+        self._frame = np.zeros(FRAME, np.int64)
+        self._laid_down: Layout | None = None  # and so kept
+        stats.include(self._spent.amounts)
 
     def plan(self, job: Job) -> Work:
         """Calls the job's planning function and checks what it planned."""
         begin = perf_counter()
-        work = self._layouts.arrange(job.plan(), job.late.rows)
-        self._stats.add("plan", perf_counter() - begin - work.waited, work.count)
-        if work.waited:
-            self._stats.add("read", work.waited, 0)
-        if work.items is not None:
-            self._ahead.ask(work.items.reads, work.first, work.end, self._stats)
+        work = self._layouts.arrange(job.plan(), job.late.rows, job.task)
+        self._spent.plan += perf_counter() - begin - work.waited
+        self._spent.planned += work.count
+        self._spent.read += work.waited
+        if work.layout.items is not None:
+            self._spent.read += self._ahead.ask(work.layout.items.reads, work.first, work.end)
         return work
 
     def run(self, job: Job) -> int:
@@ -145,20 +107,41 @@ class Worker:
 
         Returns how many it had.
         """
-        work = job.work
+        work, count = job.work, 0
         assert work is not None
-        spent = _Spent()
-        self._prepare(work.layout)
-        if work.items is not None:
-            self._workspace.reserve(work.layout.most_bytes, work.layout.most_pixels)
-            while left := self._deliver_items(work, work.items, job.stop, spent):
-                for item in left:
-                    self._try(job, work, item, spent)
-        else:
+        if work.layout.items is None:
+            self._prepare(work.layout)
             for item in iter(job.take, None):
-                self._try(job, work, item, spent)
-        spent.add_to(self._stats)
-        return spent.items
+                self._try(job, work, item)
+                count += 1
+            return count
+        while True:
+            self._lay_down(work.layout, work.layout.items)
+            answer: int = deliver_items(self._frame, job.task)
+            count += answer >> ANSWER_BITS
+            if answer & ANSWER_SLOW:
+                self._ahead.begin()
+            if answer & ANSWER_CHECKED:
+                self._note_checked(work, work.layout.items)
+            if not answer & ANSWER_LEFT:
+                return count
+            self._laid_down = None  # memory may grow
+            for item in read_left(self._workspace.tally):
+                self._try(job, work, item)
+                count += 1
+
+    def close(self) -> None:
+        """Says farewell to the statistics."""
+        self._stats.conclude(self._spent.amounts)
+
+    def _lay_down(self, layout: Layout, items: Items) -> None:
+        """Takes a layout apart for the kernel, unless that was done for the batch before."""
+        if self._laid_down is layout:
+            return
+        self._prepare(layout)
+        self._workspace.reserve(layout.most_bytes, layout.most_pixels)
+        freeze_share(Share(items, self._constants, self._workspace.memory(), self._entries), self._frame)
+        self._laid_down = layout
 
     def _prepare(self, layout: Layout) -> None:
         """Memory and kernels for what a layout asks for beside one resampling."""
@@ -173,82 +156,66 @@ class Worker:
         """See Dataset.tend."""
         return self._dataset.tend(busy=busy)
 
-    def _deliver_items(self, work: Work, items: Items, stop: NDArray[np.int64], spent: _Spent) -> list[int]:
-        """Delivers what the kernel can, and returns the items that it leaves: none once all have been taken."""
-        memory = self._workspace.memory()
-        deliver_items(items, self._constants, work.slot, memory, self._entries, stop)
-        counts, left = read_tally(memory.tally)
-        read, decode, resize, delivered, checked, raw, num_bytes = counts[:NUM_LEFT]
-        self._ahead.notice(read * 1e-9, delivered, num_bytes)
-        spent.read += read * 1e-9
-        spent.decode += decode * 1e-9
-        spent.resize += resize * 1e-9
-        spent.add_times(counts[BEFORE_NS : AUGMENT_NS + 1])
-        spent.items += delivered
-        spent.bytes += num_bytes
-        spent.refused += counts[NUM_REFUSED]
-        spent.decoders["fastload"] += delivered - raw
-        spent.decoders["raw"] += raw
-        if checked:  # perhaps another thread's too, which does no harm
-            own = slice(work.first, work.end)
-            good = (items.delivered[own] & items.reads.check[own]) != 0
-            self._dataset.note_checked(work.layout.ids[own][good])
-        return left
+    def _note_checked(self, work: Work, items: Items) -> None:
+        """What the kernel compared with its checksum; perhaps another thread's too, which does no harm."""
+        own = slice(work.first, work.end)
+        good = (items.delivered[own] & items.reads.check[own]) != 0
+        self._dataset.note_checked(work.layout.ids[own][good])
 
-    def _try(self, job: Job, work: Work, item: int, spent: _Spent) -> None:
+    def _try(self, job: Job, work: Work, item: int) -> None:
         if job.stopped:
             return
-        spent.items += 1
+        self._spent.items += 1
         try:
-            self._deliver(work, item, spent)
+            self._deliver(work, item)
         except (DataError, OSError) as error:
             job.failures.append(self._failure(work, item, error))
 
-    def _deliver(self, work: Work, item: int, spent: _Spent) -> None:
+    def _deliver(self, work: Work, item: int) -> None:
         """Delivers one item with Python between the steps: any format, any size, and an error for what is wrong."""
         workspace, sample_id = self._workspace, int(work.layout.ids[item])
         start = perf_counter()
         if self._dataset.is_raw(work.layout.ids[item : item + 1])[0]:
-            self._deliver_raw(work, item, spent)
+            self._deliver_raw(work, item)
             return
         size = int(self._dataset.num_bytes(work.layout.ids[item : item + 1])[0])
         num_bytes = self._dataset.read_into(sample_id, workspace.reserve_encoded(size))
-        spent.read += perf_counter() - start
+        self._spent.read += perf_counter() - start
         for view in self._views_of(work, item):
             read = perf_counter()
             if not view.shares:
                 region = work.layout.regions[view.place].tolist()
                 result = decode(num_bytes, self._dataset.seek_index(sample_id), region, workspace)
             decoded = perf_counter()
-            spent.decode += decoded - read
-            status = self._resample(work, view, result, spent)
+            self._spent.decode += decoded - read
+            status = self._resample(work, view, result)
             if status == REGION_TOO_SMALL:  # not seen; the whole image then is enough, for the views behind as well
                 result = decode_all(num_bytes, workspace)
-                status = self._resample(work, view, result, spent)
-            spent.resize += perf_counter() - decoded
+                status = self._resample(work, view, result)
+            self._spent.resize += perf_counter() - decoded
             self._check(work, view, result, status)
-        spent.bytes += num_bytes
-        spent.refused += result.refused
-        spent.decoders[result.decoder] += 1
+        self._spent.bytes += num_bytes
+        self._spent.refused += result.refused
+        self._spent.decoders[result.decoder] += 1
 
-    def _deliver_raw(self, work: Work, item: int, spent: _Spent) -> None:
+    def _deliver_raw(self, work: Work, item: int) -> None:
         """The same for bare pixels, of which only the rows that are needed are read."""
         workspace, start = self._workspace, perf_counter()
         height, width = self._dataset.sizes(work.layout.ids[item : item + 1])[0].tolist()
         # All views share what is read of bare pixels, but one that was worked on before it was sampled.
         top, _, rows, _ = work.layout.regions[item * len(self._views)].tolist()
         self._dataset.read_rows(int(work.layout.ids[item]), top, rows, workspace.reserve_pixels(rows, width))
-        spent.read += perf_counter() - start
+        self._spent.read += perf_counter() - start
         result = Decoded(height, width, (top, 0, rows, width), "raw")
         for view in self._views_of(work, item):
             read = perf_counter()
             if not view.shares and view.place % len(self._views):
                 self._dataset.read_rows(int(work.layout.ids[item]), top, rows, workspace.pixels)
-            status = self._resample(work, view, result, spent)
-            spent.resize += perf_counter() - read
+            status = self._resample(work, view, result)
+            self._spent.resize += perf_counter() - read
             self._check(work, view, result, status)
-        spent.bytes += 3 * rows * width
-        spent.decoders["raw"] += 1
+        self._spent.bytes += 3 * rows * width
+        self._spent.decoders["raw"] += 1
 
     def _views_of(self, work: Work, item: int) -> Iterator[_View]:
         """The views of one item, one after the other."""
@@ -271,11 +238,11 @@ class Worker:
                 "height, width) lies outside: the index does not fit the file"
             )
 
-    def _resample(self, work: Work, view: _View, decoded: Decoded, spent: _Spent) -> int:
+    def _resample(self, work: Work, view: _View, decoded: Decoded) -> int:
         workspace = self._workspace
         extras = work.layout.extras
         if extras is not NO_EXTRAS and extras.spans[view.place, SPECIAL]:
-            return self._augment(work, view, decoded, spent)
+            return self._augment(work, view, decoded)
         return resample_image(
             workspace.pixels,
             decoded.image_height,
@@ -288,7 +255,7 @@ class Worker:
             workspace.scratch,
         )
 
-    def _augment(self, work: Work, view: _View, decoded: Decoded, spent: _Spent) -> int:
+    def _augment(self, work: Work, view: _View, decoded: Decoded) -> int:
         """The same for an image with more to do than one resampling."""
         workspace, layout = self._workspace, work.layout
         _, _, height, width = decoded.region
@@ -316,14 +283,12 @@ class Worker:
 
         status = steps(ALL)
         if status == NEEDS_PYTHON:
-            status = self._augment_in_python(layout, view, decoded, steps, spent)
-        spent.add_times(times[:TIMES].tolist())
-        spent.resize -= times[:TIMES].sum() * 1e-9
+            status = self._augment_in_python(layout, view, decoded, steps)
+        self._spent.add_times(times[:TIMES].tolist())
+        self._spent.resize -= times[:TIMES].sum() * 1e-9
         return status
 
-    def _augment_in_python(
-        self, layout: Layout, view: _View, decoded: Decoded, steps: Callable[[int], int], spent: _Spent
-    ) -> int:
+    def _augment_in_python(self, layout: Layout, view: _View, decoded: Decoded, steps: Callable[[int], int]) -> int:
         """The same where functions of the user stand between the operations; ``steps`` does some of the rest."""
         workspace, extras, draws = self._workspace, layout.extras, layout.draws
         before, after = extras.spans[view.place, BEFORE_BEGIN : BEFORE_END + 1], extras.spans[view.place, AFTER_BEGIN:]
@@ -340,8 +305,8 @@ class Worker:
             span, size = (int(after[0]), int(after[1])), (output.height, output.width)
             good, more = run_with_functions(extras, span, size, draws.functions, workspace.studio)
             status = steps(STORE)
-        spent.functions += seconds + more
-        spent.resize -= seconds + more
+        self._spent.functions += seconds + more
+        self._spent.resize -= seconds + more
         return status if good else BUFFER_TOO_SMALL
 
     def _failure(self, work: Work, item: int, error: DataError | OSError) -> Failure:

@@ -1,7 +1,9 @@
 """One call for a thread's share of a batch, without the interpreter: images are read, decoded and resampled.
 
 Threads take the items of a batch one by one, from a counter that they share, so that each needs the interpreter's lock
-once for a batch, and none waits for another at its end.
+once for a batch, and none waits for another at its end. Beside images that leaves nothing in the caches: what Python
+does for a call takes ten times as long as by itself. So what stays the same for many batches is handed over once
+(``freeze_share``), a batch is a few words (a task), and the times of a call are added up here.
 
 What the kernel cannot finish it leaves: damaged files, formats and JPEGs that are not for our decoder, memory that has
 to grow. worker.py then does the image by itself, and finds the words for what is wrong with it.
@@ -18,14 +20,25 @@ from fastload.dataset.reads import Reads
 from fastload.engine.cpu.kernels import system
 from fastload.engine.cpu.kernels.augment import ALL, BEFORE_BEGIN, BEFORE_END, SPECIAL, Extras, Picture, augment_image
 from fastload.engine.cpu.kernels.entries import ENTRY_AUGMENT, ENTRY_DECODE, ENTRY_RESAMPLE
-from fastload.engine.cpu.kernels.layout import DONE, SLACK, Constants, Scratch, Slot
+from fastload.engine.cpu.kernels.layout import (
+    DONE,
+    KIND,
+    KIND_FLOAT32,
+    KIND_UINT8,
+    OUT_HEIGHT,
+    OUT_WIDTH,
+    SLACK,
+    Constants,
+    Scratch,
+    Slot,
+)
 from fastload.engine.cpu.kernels.program import run_operations
 from fastload.engine.cpu.kernels.resample import resample_image
 from fastload.engine.cpu.kernels.warp import warp_levels
 from fastload.engine.limits import MAX_PIXELS
-from fastload.jit import call_of_integer, calls, entry, inlined, kernel
+from fastload.jit import call_of_integer, calls, entry, freeze, inlined, kernel, thaws
 from fastload.jpeg import seek_lookup
-from fastload.jpeg.intrinsics import Word, add_atomically, address_of, move
+from fastload.jpeg.intrinsics import Word, add_atomically, address_of, move, unsigned
 from fastload.jpeg.rectangle import decode_rectangle
 from fastload.jpeg.roundtrip import recompress
 from fastload.jpeg.status import BAD_INDEX, OK
@@ -34,7 +47,21 @@ from fastload.jpeg.workspace import IMAGE_HEIGHT, IMAGE_WIDTH
 # A thread returns to Python when it has left so many items: few, so that the others take their share of the work.
 MOST_LEFT: Final = 8
 
-# Words of a tally (int64): what a call did, the items that it left, memory for the clock and for checksums.
+# Words of a task (int64), which the threads of a batch share: the first item that none has taken, counted by the
+# kernel, and its end; not 0 where no more is to begin; and the slot: its address, its values, its rows.
+NEXT_ITEM, END_ITEM, STOP, SLOT_ADDRESS, SLOT_VALUES, SLOT_ROWS = 0, 1, 2, 3, 4, 5
+TASK: Final = 6
+
+# What a call answers: the images that it delivered, above three bits: whether there are items that it left, whether
+# checksums were compared, and whether reading took so long that files were not in memory, where an image of 114 KB
+# takes 15 to 20 us.
+ANSWER_LEFT, ANSWER_CHECKED, ANSWER_SLOW = 1, 2, 4
+ANSWER_BITS: Final = 3
+_SLOW_NS_PER_IMAGE: Final = 30_000
+_SLOW_BYTES_PER_NS: Final = 2
+
+# Words of a tally (int64): what a call did, the items that it left, memory for the clock and for checksums; and the
+# sums of all calls.
 READ_NS, DECODE_NS, RESIZE_NS, NUM_DELIVERED, NUM_CHECKED, NUM_RAW, NUM_BYTES, NUM_LEFT = 0, 1, 2, 3, 4, 5, 6, 7
 # Processor time of the call, all of it without the interpreter's lock. What a thread uses beside it is what it may hold
 # the lock for: numba takes 9 us to take the arguments apart, 50 where a batch has passed through the caches meanwhile.
@@ -47,11 +74,15 @@ COUNTS: Final = 15
 _LEFT: Final = COUNTS
 _CLOCK: Final = 8 * (_LEFT + MOST_LEFT)
 _CRC: Final = _CLOCK + system.CLOCK_SCRATCH
-TALLY: Final = (_CRC + seek_lookup.CRC_SCRATCH) // 8
+_TOTALS: Final = (_CRC + seek_lookup.CRC_SCRATCH) // 8
+TALLY: Final = _TOTALS + COUNTS
+
+# Words in which a Share is frozen: some forty arrays.
+FRAME: Final = 1024
 
 
 class Items(NamedTuple):
-    """The n images of a request, or of all that were planned with it, and k views of each, image after image.
+    """The n images of all requests that were planned together, and k views of each, image after image.
 
     Attributes:
         rows: int64 (n,), row of the slot.
@@ -60,9 +91,7 @@ class Items(NamedTuple):
             same for views that share them.
         reads: Where the files are.
         delivered: uint8 (n,), 1 where the kernel has delivered an item; written by it.
-        next_item: int64 (2,), the first item that no thread has taken, counted by the kernel; and the request's end.
         extras: What is done beside one resampling, of n * k.
-        starts: int64 (k,), values of the slot before those of each view.
     """
 
     rows: NDArray[np.int64]
@@ -70,9 +99,7 @@ class Items(NamedTuple):
     regions: NDArray[np.int64]
     reads: Reads
     delivered: NDArray[np.uint8]
-    next_item: NDArray[np.int64]
     extras: Extras
-    starts: NDArray[np.int64]
 
 
 class Memory(NamedTuple):
@@ -86,6 +113,28 @@ class Memory(NamedTuple):
     studio: NDArray[np.uint8]
 
 
+class Share(NamedTuple):
+    """What a thread needs for all batches that were planned together: images, constants, its memory, and kernels.
+
+    ``entries`` is what ``find_entries`` says.
+    """
+
+    items: Items
+    constants: Constants
+    memory: Memory
+    entries: NDArray[np.int64]
+
+
+@kernel
+def freeze_share(share: Share, frame: NDArray[np.int64]) -> Word:
+    """Lays a share down in a frame, for ``deliver_items``; int64 <- the bytes that it takes.
+
+    Nothing is laid down where there are fewer. A frame does not keep its arrays alive.
+    """
+    return freeze(share, address_of(frame), frame.size * 8)
+
+
+_thaw = thaws(freeze_share)
 _call_decode = calls(decode_rectangle)
 _call_resample = calls(resample_image)
 
@@ -251,12 +300,19 @@ def _shares(place: int, items: Items) -> Word:
 
 @inlined
 def _deliver(
-    item: int, items: Items, constants: Constants, slot: Slot, memory: Memory, entries: NDArray[np.int64]
+    item: int,
+    items: Items,
+    constants: Constants,
+    slot: Slot,
+    slot_rows: int,
+    memory: Memory,
+    entries: NDArray[np.int64],
 ) -> Word:
     """Whether all views of an item, whose file has been read (of bare pixels nothing yet), are in their rows."""
-    tally, views = memory.tally, items.starts.size
+    tally, views = memory.tally, constants.numbers.shape[0]
     clock = move(address_of(tally), _CLOCK)
     raw = items.reads.raw[item, 0] > 0
+    start = np.int64(0)
     for view in range(views):
         place = item * views + view
         if view == 0 or not _shares(place, items):
@@ -266,7 +322,8 @@ def _deliver(
             if not good:
                 return False
         before = system.clock_ns(clock)
-        block = _block(slot, items.starts[view])
+        block = _block(slot, start)
+        start += slot_rows * 3 * constants.numbers[view, OUT_HEIGHT] * constants.numbers[view, OUT_WIDTH]
         good = _resample(item, place, items, _of_view(constants, view), block, memory, entries)
         tally[RESIZE_NS] += system.clock_ns(clock) - before
         if not good:
@@ -274,22 +331,28 @@ def _deliver(
     return True
 
 
-@kernel
-def deliver_items(
-    items: Items, constants: Constants, slot: Slot, memory: Memory, entries: NDArray[np.int64], stop: NDArray[np.int64]
-) -> None:
-    """Takes items and delivers them until none is left, MOST_LEFT could not be delivered, or ``stop[0]`` is not 0.
+@inlined
+def _slot_of(task: NDArray[np.int64], kind: int) -> Slot:
+    """A task's slot as the kernels take it."""
+    address, values, none = unsigned(task[SLOT_ADDRESS]), task[SLOT_VALUES], np.int64(0)
+    has1, has4 = kind == KIND_UINT8, kind == KIND_FLOAT32
+    return Slot(
+        system.bytes_at(address, values if has1 else none),
+        system.halves_at(address, none if has1 or has4 else values),
+        system.floats_at(address, values if has4 else none),
+    )
 
-    ``entries`` is what ``find_entries`` says; ``memory.tally`` tells what was done (see ``read_tally``).
-    """
+
+@inlined
+def _take_items(task: NDArray[np.int64], slot: Slot, share: Share) -> None:
+    """Takes items and delivers them until none is left, MOST_LEFT could not be delivered, or the task is stopped."""
+    items, memory = share.items, share.memory
     tally = memory.tally
-    tally[:COUNTS] = 0
     clock = move(address_of(tally), _CLOCK)
-    tally[CALL_NS] = -system.thread_clock_ns(clock)
-    counter = address_of(items.next_item)
-    while stop[0] == 0 and tally[NUM_LEFT] < MOST_LEFT:
+    counter = address_of(task)
+    while task[STOP] == 0 and tally[NUM_LEFT] < MOST_LEFT:
         item = add_atomically(counter, 1)
-        if item >= min(items.next_item[1], items.rows.size):
+        if item >= min(task[END_ITEM], items.rows.size):
             break
         raw = items.reads.raw[item, 0] > 0
         good = True
@@ -297,19 +360,47 @@ def deliver_items(
             started = system.clock_ns(clock)
             good = _read(item, items.reads, memory)
             tally[READ_NS] += system.clock_ns(clock) - started
-        if good and _deliver(item, items, constants, slot, memory, entries):
+        if good and _deliver(item, items, share.constants, slot, task[SLOT_ROWS], memory, share.entries):
             items.delivered[item] = 1
             tally[NUM_DELIVERED] += 1
             tally[NUM_CHECKED] += items.reads.check[item]
             if raw:
                 tally[NUM_RAW] += 1
-                tally[NUM_BYTES] += 3 * items.regions[item * items.starts.size, 2] * items.reads.raw[item, 1]
+                views = share.constants.numbers.shape[0]
+                tally[NUM_BYTES] += 3 * items.regions[item * views, 2] * items.reads.raw[item, 1]
             else:
                 tally[NUM_BYTES] += items.reads.size[item]
         else:
             tally[_LEFT + tally[NUM_LEFT]] = item
             tally[NUM_LEFT] += 1
+
+
+@kernel
+def deliver_items(frame: NDArray[np.int64], task: NDArray[np.int64]) -> Word:
+    """Delivers a thread's part of a task; int64 <- ANSWER_LEFT and the others.
+
+    Args:
+        frame: What ``freeze_share`` has laid down.
+        task: int64 (TASK,), see NEXT_ITEM.
+    """
+    share = _thaw(address_of(frame))
+    tally = share.memory.tally
+    tally[:COUNTS] = 0
+    clock = move(address_of(tally), _CLOCK)
+    tally[CALL_NS] = -system.thread_clock_ns(clock)
+    _take_items(task, _slot_of(task, share.constants.numbers[0, KIND]), share)
+    delivered = tally[NUM_DELIVERED]
+    answer = delivered << ANSWER_BITS
+    if tally[NUM_LEFT] > 0:
+        answer |= ANSWER_LEFT
+    if tally[NUM_CHECKED] > 0:
+        answer |= ANSWER_CHECKED
+    if tally[READ_NS] > delivered * _SLOW_NS_PER_IMAGE + tally[NUM_BYTES] // _SLOW_BYTES_PER_NS:
+        answer |= ANSWER_SLOW
     tally[CALL_NS] += system.thread_clock_ns(clock)
+    for word in range(COUNTS):
+        tally[_TOTALS + word] += tally[word]
+    return answer
 
 
 @kernel
@@ -323,7 +414,13 @@ def read_ahead(descriptor: NDArray[np.int64], offset: NDArray[np.int64], size: N
             system.will_need(descriptor[item], size[item], offset[item])
 
 
-def read_tally(tally: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    """The first COUNTS words, and the items that were left."""
-    counts: list[int] = tally[:COUNTS].tolist()
-    return counts, tally[_LEFT : _LEFT + counts[NUM_LEFT]].tolist()
+def read_totals(tally: NDArray[np.int64]) -> list[int]:
+    """COUNTS words: the sums of all calls."""
+    totals: list[int] = tally[_TOTALS : _TOTALS + COUNTS].tolist()
+    return totals
+
+
+def read_left(tally: NDArray[np.int64]) -> list[int]:
+    """The items that the last call left."""
+    left: list[int] = tally[_LEFT : _LEFT + int(tally[NUM_LEFT])].tolist()
+    return left

@@ -47,7 +47,6 @@ _posix_fadvise: Any = types.ExternalFunction(
     "posix_fadvise", types.int32(types.int32, types.int64, types.int64, types.int32)
 )
 _clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uint64))
-_BYTES: Any = types.CPointer(types.uint8)  # type: ignore[no-untyped-call]
 _array_at: Any = numba.carray  # type: ignore[attr-defined]
 _CLOCK: Final = np.int32(getattr(time, "CLOCK_MONOTONIC", 0))
 _THREAD_CLOCK: Final = np.int32(getattr(time, "CLOCK_THREAD_CPUTIME_ID", 0))
@@ -103,15 +102,36 @@ def read_whole(path: Word, target: Word, size: Word, offset: Word) -> Word:
     return done
 
 
-@intrinsic
-def _pointer(_typing: Any, address: Any) -> Any:
-    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+def _pointers(kind: Any, llvm_kind: Any) -> Any:
+    """For kernels: a function that makes a pointer to values of one type of an address."""
 
-    return _BYTES(types.uint64), emit
+    def pointer(_typing: Any, _address: Any) -> Any:
+        def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], llvm_kind.as_pointer())
+
+        return types.CPointer(kind)(types.uint64), emit  # type: ignore[no-untyped-call]
+
+    return intrinsic(pointer)
+
+
+_byte_pointer = _pointers(types.uint8, ir.IntType(8))
+_half_pointer = _pointers(types.uint16, ir.IntType(16))
+_float_pointer = _pointers(types.float32, ir.FloatType())
 
 
 @inlined
 def bytes_at(address: Word, size: Word) -> Word:
     """``size`` bytes of memory at an address as an array; the caller answers for them."""
-    return _array_at(_pointer(address), (size,))
+    return _array_at(_byte_pointer(address), (size,))
+
+
+@inlined
+def halves_at(address: Word, size: Word) -> Word:
+    """The same of ``size`` uint16."""
+    return _array_at(_half_pointer(address), (size,))
+
+
+@inlined
+def floats_at(address: Word, size: Word) -> Word:
+    """The same of ``size`` float32."""
+    return _array_at(_float_pointer(address), (size,))
