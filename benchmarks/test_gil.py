@@ -120,14 +120,15 @@ def test_time_with_the_interpreter_lock(
     the main thread's, to take batches and to make tensors of them.
     """
     from fastload.engine.cpu import read_ahead, worker
-    from fastload.engine.cpu.kernels.deliver import CALL_NS
+    from fastload.engine.cpu.kernels.deliver import CALL_NS, read_totals
 
     inside: list[float] = []
-    read_tally, ask = worker.read_tally, read_ahead.read_ahead
+    tallies: list[Any] = []
+    spent_of, ask = worker.Spent, read_ahead.read_ahead
 
-    def noted_tally(tally: Any) -> Any:
-        inside.append(int(tally[CALL_NS]) * 1e-9)
-        return read_tally(tally)
+    def noted(tally: Any) -> Any:
+        tallies.append(tally)
+        return spent_of(tally)
 
     def timed_ask(*arguments: Any) -> None:
         begin = time.thread_time()
@@ -138,9 +139,10 @@ def test_time_with_the_interpreter_lock(
         threads = [thread for thread in threading.enumerate() if thread.name.startswith("fastload-cpu")]
         assert len(threads) == 2
         clocks = [time.pthread_getcpuclockid(thread.ident or 0) for thread in threads]
-        return sum(map(time.clock_gettime, clocks)) - sum(inside), time.thread_time()
+        kernels = sum(inside) + sum(read_totals(tally)[CALL_NS] * 1e-9 for tally in tallies)
+        return sum(map(time.clock_gettime, clocks)) - kernels, time.thread_time()
 
-    monkeypatch.setattr(worker, "read_tally", noted_tally)
+    monkeypatch.setattr(worker, "Spent", noted)
     monkeypatch.setattr(read_ahead, "read_ahead", timed_ask)
     running, numbers = _open(peer, corpus, 2, batch_size), iter(range(1 << 30))
     images: list[int] = []

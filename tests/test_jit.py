@@ -1,10 +1,14 @@
 """How kernels are called: by each other at an address, and with arrays that do not have them compiled twice."""
 
+import sys
+from typing import NamedTuple
+
 import numpy as np
 
 from fastload import jit
 from fastload.jpeg import decoder
 from fastload.jpeg.index_build import note_tiles
+from fastload.jpeg.intrinsics import address_of
 from fastload.jpeg.rectangle import decode_rectangle
 from tests.engine.helpers import jpeg, picture
 
@@ -53,3 +57,43 @@ def test_the_decoder_is_compiled_once_whatever_holds_the_bytes():
         assert np.array_equal(decoder.decode(data, index=decoder.build_index(data)), decoder.decode(file))
     assert [set(kernel.overloads) for kernel in kernels] == before
     assert all(any(signature[0].mutable for signature in kernel.signatures) for kernel in kernels)
+
+
+class Pair(NamedTuple):
+    table: np.ndarray
+    rows: tuple[np.ndarray, np.ndarray]
+    number: int
+
+
+@jit.kernel
+def _freeze(pair, frame):
+    return jit.freeze(pair, address_of(frame), frame.size * 8)
+
+
+_thaw = jit.thaws(_freeze)
+
+
+@jit.kernel
+def _add_frozen(frame):
+    pair = _thaw(address_of(frame))
+    first, second = pair.rows
+    for place in range(pair.table.shape[1]):
+        pair.table[1, place] = first[place] + second[place] + pair.number
+    return pair.table.shape[0]
+
+
+def test_frozen_arguments_are_those_that_were_given_and_nothing_is_written_where_there_is_no_room():
+    table, row = np.zeros((2, 5)), np.arange(5.0)
+    pair = Pair(table, (row, row[::-1].copy()), 7)
+    frame = np.full(64, -1, np.int64)
+    needed = _freeze(pair, frame)
+    assert 0 < needed < frame.nbytes
+    assert (frame[needed // 8 :] == -1).all()
+    references = sys.getrefcount(row)
+    for _ in range(3):
+        assert _add_frozen(frame) == 2
+    assert table.tolist() == [[0.0] * 5, [11.0] * 5]
+    assert sys.getrefcount(row) == references
+    small = np.full(needed // 8 - 1, -1, np.int64)
+    assert _freeze(pair, small) == needed
+    assert (small == -1).all()

@@ -47,3 +47,20 @@ def test_a_stage_that_nothing_passed_is_not_listed(stage):
     stats = Stats()
     stats.add(stage, 0.0, 0)
     assert stats.spans() == {}
+
+
+def test_a_source_is_read_when_somebody_asks_and_kept_when_it_ends():
+    stats, done = Stats(), [0]
+
+    def amounts():
+        return [("decode", 0.25 * done[0], done[0])], [("bytes.read", 3 * done[0])]
+
+    stats.include(amounts)
+    stats.add("decode", 0.5, 2)
+    for done[0] in (1, 4):
+        assert (stats.spans()["decode"].seconds, stats.spans()["decode"].items) == (0.5 + done[0] / 4, 2 + done[0])
+        assert stats.counts() == {"bytes.read": 3 * done[0]}
+    stats.conclude(amounts)
+    done[0] = 100
+    assert stats.spans()["decode"].items == 6
+    assert stats.counts() == {"bytes.read": 12}

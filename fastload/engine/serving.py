@@ -104,8 +104,9 @@ class PendingJob(Generic[AnyJob]):
         return self._job.starved
 
     def result(self) -> tuple[Failure, ...]:
-        self._server.press(self._job)
-        self._job.finished.wait()
+        if not self._job.finished.is_set():
+            self._server.press(self._job)
+            self._job.finished.wait()
         if self._job.error is not None:
             raise self._job.error
         return tuple(sorted(self._job.failures, key=lambda failure: failure.row))

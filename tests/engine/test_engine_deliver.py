@@ -1,5 +1,6 @@
 """The kernel that reads, decodes and resamples by itself: which images it delivers, and which it leaves to Python."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 import fastload as fl
 from fastload.dataset import ImageFolderDataset, open_dataset
+from fastload.dataset.reads import ReadPlan
 from fastload.engine.base import LateSlot
 from fastload.engine.cpu import CpuEngine
 from fastload.engine.cpu.job import KERNEL_READS, Job, Layouts
@@ -274,6 +276,33 @@ def test_slow_reads_have_the_next_batches_asked_for(monkeypatch):
         ahead.ask(reads, 0, 2)
     assert len(asked) == 64, "and then it is seen anew whether the disk is slow"
     assert [numbers.tolist() for numbers in asked[0]] == [[dataset.file.fileno()] * 2, [4, 9], [5, 3]]
+
+
+class RandomPixels(DiskDataset):
+    """Bare pixels from a device that makes them up, 2 ns a byte: files that are not in memory."""
+
+    def __init__(self):
+        super().__init__([b"pixels"])
+        self.file.close()
+        self.file = open("/dev/urandom", "rb")
+
+    def sizes(self, ids):
+        return np.full((len(ids), 2), 1000, np.int32)
+
+    def is_raw(self, ids):
+        return np.ones(len(ids), bool)
+
+    def plan_reads(self, ids):
+        reads = super().plan_reads(ids).reads
+        return ReadPlan(reads._replace(size=0 * reads.size + 3_000_000, raw=0 * reads.raw + 1000), None)
+
+
+def test_reading_that_takes_long_is_noticed(monkeypatch):
+    begun, output = [], make_output((4, 4))
+    monkeypatch.setattr(ReadAhead, "begin", lambda self: begun.append(1))
+    with RandomPixels() as dataset, contextlib.closing(CpuEngine(dataset, output, num_workers=1)) as engine:
+        assert engine.submit(whole_images(dataset, output, ids=[0] * 3), make_slot(3, output)).result() == ()
+    assert begun
 
 
 @pytest.mark.skipif(not system.ADVISES, reason="the system takes no advice")

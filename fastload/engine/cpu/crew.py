@@ -36,24 +36,33 @@ class Crew(Server[Job]):
             thread.start()
 
     def _serve(self, worker: Worker) -> None:
-        while (job := self._next_job(worker)) is not None:
-            delivered = 0
-            try:
-                if job.work is None:
-                    self._plan(worker, job)
-                else:
-                    delivered = worker.run(job)
-            except BaseException as error:
-                # Whatever broke belongs to the caller of result(): a thread has nobody else to tell.
-                self.stop(job, error)
-            with self._changed:
-                job.in_flight -= 1
-                self._settle(job)
-            del job  # an idle thread holds no slot
+        job = self._next_job(worker)
+        while job is not None:
+            job, delivered = self._work_on(worker, job)
             for _ in range(delivered // IMAGES_PER_PIECE):
                 if not worker.tend(busy=True):
                     break
+            job = job or self._next_job(worker)
         worker.close()
+
+    def _work_on(self, worker: Worker, job: Job) -> tuple[Job | None, int]:
+        """Plans a job or works on it; what to do next, if there is anything, and the images that it delivered."""
+        work, delivered = None, 0
+        try:
+            if job.work is None:
+                work = worker.plan(job)
+            else:
+                delivered = worker.run(job)
+        except BaseException as error:
+            # Whatever broke belongs to the caller of result(): a thread has nobody else to tell.
+            self.stop(job, error)
+        with self._changed:
+            job.in_flight -= 1
+            if work is not None:
+                job.work = work
+                self._changed.notify_all()
+            self._settle(job)
+            return None if self._dismissed else self._take(), delivered
 
     def _next_job(self, worker: Worker) -> Job | None:
         useful = True
@@ -125,12 +134,6 @@ class Crew(Server[Job]):
                     self._changed.notify_all()
             finally:
                 self._changed.release()
-
-    def _plan(self, worker: Worker, job: Job) -> None:
-        work = worker.plan(job)
-        with self._changed:
-            job.work = work
-            self._changed.notify_all()
 
     def _stop(self, job: Job) -> None:
         job.task[STOP] = 1
