@@ -27,8 +27,8 @@ class Script:
 
     Attributes:
         misdeeds: Chosen among, by chance.
-        share: Of the requests that are mistreated, 0 to 1.
-        delay: Seconds before each answer.
+        share: Of the requests that are mistreated, 0 to 1; never more than three times in a row for the same bytes.
+        together: Nobody is answered before so many have asked, or two seconds have passed.
         slow: Files with this ending are answered after two minutes.
         gone: Every connection is closed without an answer.
         missing: Names that it says it does not have.
@@ -37,12 +37,12 @@ class Script:
 
     misdeeds: tuple[str, ...] = ()
     share: float = 0.5
-    delay: float = 0.0
+    together: int = 0
     slow: str = "nothing"
     gone: bool = False
     missing: set[str] = field(default_factory=set)
     index: bool = False
-    seed: int = 7
+    seed: int = 128  # the first two requests are answered, the third never if 3 in 100 are not
 
 
 class Server:
@@ -60,7 +60,11 @@ class Server:
         self.requests: list[tuple[str, int, int | None, str]] = []
         self.connections = self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
-        self._chance = random.Random(script.seed)
+        self._gathered = threading.Condition(self.lock)
+        # One for what is done and one for where: how many requests of several threads are answered between two is
+        # chance, and must not change what is done to the next.
+        self._chance, self.places = random.Random(script.seed), random.Random(script.seed)
+        self._in_a_row: Counter[tuple[str, int | None]] = Counter()
         outer = self
 
         class Handler(_Handler):
@@ -76,12 +80,24 @@ class Server:
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
-    def choose(self) -> str:
-        script = self.script
+    def choose(self, name: str, stop: int | None) -> str:
+        """What is done to a request for bytes that end at ``stop``."""
+        script, bytes_of = self.script, (name, stop)
         with self.lock:
-            if not script.misdeeds or self._chance.random() >= script.share:
+            number, which = self._chance.random(), self._chance.random()
+            if not script.misdeeds or number >= script.share or self._in_a_row[bytes_of] == 3:
+                self._in_a_row[bytes_of] = 0
                 return "serve"
-            return self._chance.choice(script.misdeeds)
+            self._in_a_row[bytes_of] += 1
+            return script.misdeeds[int(which * len(script.misdeeds))]
+
+    def wait_for_others(self) -> None:
+        with self._gathered:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            self._gathered.notify_all()
+            self._gathered.wait_for(lambda: self.most_at_once >= self.script.together, timeout=2.0)
+            self.at_once -= 1
 
     def counts(self) -> Counter[str]:
         """Requests by what was done."""
@@ -156,15 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         start = int(wanted[1]) if wanted else 0
         stop = int(wanted[2]) + 1 if wanted and wanted[2] else None
-        deed = "gone" if server.script.gone else server.choose()
+        deed = "gone" if server.script.gone else server.choose(name, stop)
         with server.lock:
             server.requests.append((name, start, stop, deed))
-            server.at_once += 1
-            server.most_at_once = max(server.most_at_once, server.at_once)
-        if server.script.delay:
-            time.sleep(server.script.delay)
-        with server.lock:
-            server.at_once -= 1
+        server.wait_for_others()
         if name.endswith(server.script.slow):
             time.sleep(120)
         path = server.folder / name
@@ -200,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _misbehave(self, deed: str, data: bytes, start: int, total: int, *, ranged: bool) -> None:
         with self.server_of.lock:
-            cut = self.server_of._chance.randrange(len(data)) if data else 0
+            cut = self.server_of.places.randrange(len(data)) if data else 0
         if deed == "shift" and ranged:
             start += 1
         headers = {"Content-Range": f"bytes {start}-{start + len(data) - 1}/{total}"} if ranged else {}

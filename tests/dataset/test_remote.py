@@ -159,8 +159,9 @@ def requests_of_tars(server):
 
 
 def test_what_comes_next_is_fetched_while_a_batch_is_used_many_requests_at_once(shards):
-    with serving(shards, delay=0.5) as server, open_dataset(server.url) as remote:
+    with serving(shards) as server, open_dataset(server.url) as remote:
         server.forget()
+        server.script.together = 10
         with fl.Loader(remote, batch_size=2, transforms=TRAIN, engine="cpu", prefetch=1) as loader:
             iterator = iter(loader)
             next(iterator)
@@ -199,7 +200,7 @@ def test_after_an_epoch_in_a_large_cache_nothing_is_fetched_again(shards, tmp_pa
 
 
 def test_a_server_that_is_gone_is_one_error_and_no_hang(shards):
-    patience = Patience(attempts=4, timeout=0.3, first_wait=0.01, longest_wait=0.02)
+    patience = Patience(attempts=4, first_wait=0.01, longest_wait=0.02)
     with serving(shards) as server, RemoteShardedDataset(server.url, patience=patience, ahead_bytes=20_000) as remote:
         with fl.Loader(remote, batch_size=3, transforms=TRAIN, engine="cpu", seed=5, on_error="skip") as loader:
             iterator = iter(loader)
@@ -224,7 +225,7 @@ def ids_in_order(source, batch_size):
 
 
 def test_a_server_that_was_never_there_is_one_error():
-    patience = Patience(attempts=3, timeout=0.3, first_wait=0.01, longest_wait=0.02)
+    patience = Patience(attempts=3, first_wait=0.01, longest_wait=0.02)
     with pytest.raises(DataError, match=r"127\.0\.0\.1:1/data/dataset\.json.*Connection refused; tried 3 times"):
         RemoteShardedDataset("http://127.0.0.1:1/data", patience=patience)
 

@@ -97,8 +97,10 @@ def test_samples_fields_and_names_are_the_same(files, name):
 def test_a_misbehaving_server_costs_time_and_nothing_else(files, misdeed):
     expected = batches(files / "jpg.beton")
     share = 0.15 if misdeed in ("stall", "flip") else 0.4
-    with serving(files, misdeeds=(misdeed,), share=share, seed=3) as server:
+    # The head of the file, which is read first, has no checksum.
+    with serving(files, misdeeds=() if misdeed == "flip" else (misdeed,), share=share) as server:
         with RemoteBetonDataset(f"{server.url}/jpg.beton", patience=QUICK, connections=8) as remote:
+            server.script.misdeeds = (misdeed,)
             assert_equal(batches(remote), expected)
             for _ in range(20):
                 if server.counts()[misdeed]:

@@ -16,7 +16,7 @@ from fastload.remote.fetch import Fetcher, Unreachable
 from fastload.remote.origin import Refused
 
 DATA = bytes(range(256)) * 400
-QUICK = Patience(attempts=4, timeout=2.0, first_wait=0.001, longest_wait=0.01)
+QUICK = Patience(attempts=4, timeout=60.0, first_wait=0.001, longest_wait=0.01)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -142,7 +142,7 @@ def test_a_server_that_asks_for_patience_gets_it(server):
 
 
 def test_bytes_that_come_too_slowly_are_broken_off(server):
-    patience = Patience(attempts=2, timeout=2.0, slowest=100_000.0, first_wait=0.001)
+    patience = Patience(attempts=1, timeout=2.0, slowest=100_000.0)
     with pytest.raises(Unreachable, match=r"only .* bytes came in"):
         read(at(server, "trickle/x"), start=0, size=900, patience=patience)
 

@@ -182,7 +182,7 @@ def test_a_list_may_name_urls(sources, tmp_path):
 
 
 def test_a_server_that_goes_away_stops_the_conversion_and_another_run_completes_it(sources, tmp_path, monkeypatch):
-    hasty = Patience(attempts=2, timeout=0.5, first_wait=0.001)
+    hasty = Patience(attempts=2, timeout=60.0, first_wait=0.001)
     monkeypatch.setattr("fastload.remote.files.Patience", lambda: hasty)
     monkeypatch.setattr("fastload.sources.table.FILES_AHEAD", 1)
     convert(sources / "list.jsonl", tmp_path / "here", shard_size="64KiB")
