@@ -80,6 +80,11 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_unconfigure():
+    """At the end of the process it is."""
+    gc.unfreeze()
+
+
 def pytest_addoption(parser):
     group = parser.getgroup("fuzz", "the long mutation job (-m fuzz)")
     group.addoption("--fuzz-inputs", type=int, default=1_000_000, help="inputs of all parsers together")

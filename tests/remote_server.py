@@ -28,7 +28,7 @@ class Script:
     Attributes:
         misdeeds: Chosen among, by chance.
         share: Of the requests that are mistreated, 0 to 1; never more than three times in a row for the same bytes.
-        together: Nobody is answered before so many have asked, or two seconds have passed.
+        together: Nobody is answered before so many have asked, or 15 seconds have passed.
         slow: Files with this ending are answered after two minutes.
         gone: Every connection is closed without an answer.
         missing: Names that it says it does not have.
@@ -96,7 +96,7 @@ class Server:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
             self._gathered.notify_all()
-            self._gathered.wait_for(lambda: self.most_at_once >= self.script.together, timeout=2.0)
+            self._gathered.wait_for(lambda: self.most_at_once >= self.script.together, timeout=15)
             self.at_once -= 1
 
     def counts(self) -> Counter[str]:

@@ -1,6 +1,9 @@
 """How kernels are called: by each other at an address, and with arrays that do not have them compiled twice."""
 
+import logging
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +13,7 @@ from fastload.jpeg import decoder
 from fastload.jpeg.index_build import note_tiles
 from fastload.jpeg.intrinsics import address_of
 from fastload.jpeg.rectangle import decode_rectangle
+from tests.child import in_a_child
 from tests.engine.helpers import jpeg, picture
 
 
@@ -97,3 +101,30 @@ def test_frozen_arguments_are_those_that_were_given_and_nothing_is_written_where
     small = np.full(needed // 8 - 1, -1, np.int64)
     assert _freeze(pair, small) == needed
     assert (small == -1).all()
+
+
+def compile_a_group():
+    """What was said, how many kernels came from the cache, and where that is."""
+    said = []
+    logging.getLogger("fastload").addFilter(lambda record: said.append(record.getMessage()))
+
+    def warm_up():
+        time.sleep(0.5)
+        assert last_of(np.arange(5), 1) == 5
+
+    jit.compile_once("test", warm_up)
+    return said, sum(last_of.stats.cache_hits.values()), str(jit.kernel_cache_directory())
+
+
+def test_a_group_is_compiled_once_even_with_a_read_only_home_and_several_first_processes(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder can be made below this")
+    monkeypatch.setenv("FASTLOAD_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # which serves in its place
+    with ThreadPoolExecutor(3) as pool:
+        said, hits, folders = zip(*pool.map(in_a_child, [compile_a_group] * 3), strict=True)
+    (line,) = [line for lines in said for line in lines]  # the others wait for the first one
+    assert "compiling fastload's test kernels" in line
+    assert sorted(hits) == [0, 1, 1]
+    assert len(set(folders)) == 1
+    assert folders[0].startswith(str(tmp_path / "fastload-"))
+    assert in_a_child(compile_a_group) == [[], 1, folders[0]]

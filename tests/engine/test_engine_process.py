@@ -78,6 +78,7 @@ plans[-1].result()
     assert process.returncode != 0
 
 
+@pytest.mark.slow  # tests/test_jit.py shows it of a kernel of its own; this compiles all of them, for 40 s
 def test_kernels_are_compiled_once_even_with_a_read_only_home_and_several_first_processes(tmp_path):
     in_the_way = tmp_path / "file"
     in_the_way.write_text("no folder can be made below this")

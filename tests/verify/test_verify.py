@@ -213,6 +213,7 @@ def change_index(folder, column, row, value):
     ],
 )
 def test_a_row_of_the_index_that_is_wrong_names_its_sample(converted, column, value, says):
+    verify(converted)  # what is loaded or compiled for the first time does not count
     change_index(converted, column, 5, value)
     tracemalloc.start()
     findings = [finding for finding in verify(converted).findings if finding.kind == "sample"]
@@ -392,16 +393,16 @@ def test_ctrl_c_ends_at_once_with_130(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_data_set(originals, tmp_path):
-    """Ten times the samples at no more than twice the memory."""
+    """Ten times the samples at no more than twice the memory: of one worker, as it is chance how many meet."""
     peaks = []
     for copies in (1, 10):
         folder = tmp_path / f"{copies}"
         for copy in range(copies):
             shutil.copytree(originals / "cat", folder / f"{copy}")
         convert(folder, tmp_path / f"{copies}.out", shard_size="96KiB")
-        verify(tmp_path / f"{copies}.out", workers=2)
+        verify(tmp_path / f"{copies}.out", workers=1)
         tracemalloc.start()
-        assert verify(tmp_path / f"{copies}.out", workers=2).decoded == 26 * copies
+        assert verify(tmp_path / f"{copies}.out", workers=1).decoded == 26 * copies
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0]
