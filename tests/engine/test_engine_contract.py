@@ -342,7 +342,8 @@ def test_cancelled_work_leaves_the_slot_alone(make_engine, files):
     assert eventually(lambda: dataset.reads == [0])
     cancelling = threading.Thread(target=first.cancel)
     cancelling.start()
-    second.cancel()
+    assert eventually(lambda: first._job.error is not None)
+    second.cancel()  # by the same lock: the first has been stopped
     assert cancelling.is_alive(), "cancel() waits for the image that is being worked on"
     dataset.gate.set()
     cancelling.join()

@@ -229,7 +229,7 @@ def test_a_class_that_reads_in_its_own_way_is_asked_for_every_image(photos):
 
 
 def test_the_kernel_stops_between_two_images():
-    count, output = 20_000, make_output((4, 4))
+    count, output = 50_000, make_output((4, 4))
     dataset = DiskDataset([jpeg(picture(60, 80))])
     plan, slot = whole_images(dataset, output, ids=[0] * count), make_slot(count, output)
     job = Job(plan, LateSlot(count, lambda at_once: slot))
@@ -238,12 +238,17 @@ def test_the_kernel_stops_between_two_images():
     job.work = layouts.arrange(plan(), count, job.task)
     assert job.seat(job.work)
     worker = Worker(dataset, output, Stats(), layouts, ReadAhead())
-    timer = threading.Timer(0.1, job.task.__setitem__, [STOP, 1])
-    timer.start()
+
+    def stop():
+        assert eventually(lambda: job.task[NEXT_ITEM] > 0)
+        job.task[STOP] = 1
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
     worker.run(job)
-    timer.join()
+    stopper.join()
     reached = int(job.task[NEXT_ITEM])
-    assert 0 < reached < count, "a timer cannot run while a kernel holds the interpreter's lock"
+    assert 0 < reached < count, "no thread can run while a kernel holds the interpreter's lock"
     assert job.work.layout.items.delivered[:reached].all()
     assert (slot[reached:] == 0xA5).all()
     worker.run(job)
