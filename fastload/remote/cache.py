@@ -79,7 +79,9 @@ class CacheFolder:
                 write(descriptor)
             finally:
                 os.close(descriptor)
-            os.rename(temporary, target)
+            # A listing may miss a file that gets its name meanwhile, and so leave its bytes out of the limit.
+            with file_lock(self.root / ".lock"):
+                os.rename(temporary, target)
             return target
         except OSError as error:
             self._warn(error)
