@@ -56,7 +56,8 @@ def as_tensors(images: Any, labels: Any) -> tuple[Any, torch.Tensor]:
     if isinstance(images, tuple):
         return tuple(as_tensors(view, labels)[0] for view in images), _tensor(labels)
     if isinstance(images, np.ndarray):
-        return torch.from_numpy(images).permute(0, 3, 1, 2), _tensor(labels)
+        tensor = torch.from_numpy(images)
+        return tensor.permute(0, 3, 1, 2) if images.shape[3] == 3 else tensor, _tensor(labels)
     return images, _tensor(labels)
 
 

@@ -204,6 +204,10 @@ def test_every_batch_ends_as_tensors_without_a_copy():
     assert tensor.data_ptr() == array.ctypes.data
     assert numbers.data_ptr() == labels.ctypes.data
     assert images.as_tensors(tensor, numbers) == (tensor, numbers)
+    planar = np.zeros((2, 3, 5, 4), np.float32)
+    same, _ = images.as_tensors(planar, labels)
+    assert same.shape == planar.shape, "what comes as CHW stays so"
+    assert same.data_ptr() == planar.ctypes.data
     pictures, _ = images.as_tensors([array[0], tensor[1]], labels)
     assert pictures[0].data_ptr() == array.ctypes.data
     assert pictures[1].data_ptr() == tensor[1].data_ptr()
