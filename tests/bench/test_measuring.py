@@ -41,8 +41,7 @@ def test_the_loader_counts_what_it_delivered(photos, work):
     assert 0 < done.cpu_seconds <= cpu
     # Batches are under way when the clock starts and when it stops.
     assert done.counts["decoder.fastload"] == pytest.approx(done.images, abs=4 * 16)
-    # Seconds of two threads; a batch that was under way when the clock started counts whole.
-    assert sum(seconds for stage, seconds in done.spans.items() if stage != "wait") <= 2 * wall + 1.0
+    assert sum(seconds for stage, seconds in done.spans.items() if stage != "wait") <= 2.1 * wall
     memory = psutil.Process().memory_info()
     # Pages of files are not counted: in a process that imported much they are half of its private ones.
     assert 0.8 * (memory.rss - memory.shared) < done.memory_bytes < 1.1 * memory.rss

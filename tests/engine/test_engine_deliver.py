@@ -1,10 +1,12 @@
 """The kernel that reads, decodes and resamples by itself: which images it delivers, and which it leaves to Python."""
 
 import contextlib
+import gc
 import os
 import shutil
 import subprocess
 import threading
+import weakref
 import zlib
 
 import numpy as np
@@ -253,6 +255,26 @@ def test_the_kernel_stops_between_two_images():
     assert (slot[reached:] == 0xA5).all()
     worker.run(job)
     assert job.task[NEXT_ITEM] == reached
+
+
+def test_memory_that_a_kernel_was_told_of_outlives_the_workspace():
+    """The kernel gets addresses, once for many batches; another batch may have the workspace grow meanwhile."""
+    dataset, output = DiskDataset([jpeg(picture(60, 80))]), make_output((4, 4))
+    CpuEngine(dataset, output, num_workers=1).close()  # compiles
+    layouts = Layouts(output, dataset)
+    worker, slot = Worker(dataset, output, Stats(), layouts, ReadAhead()), make_slot(1, output)
+    job = Job(whole_images(dataset, output), LateSlot(1, lambda at_once: slot))
+    job.work = worker.plan(job)
+    assert job.seat(job.work)
+    assert worker.run(job) == 1
+    told = [weakref.ref(memory) for memory in (worker._workspace.encoded, worker._workspace.pixels)]
+    worker._workspace.encoded = worker._workspace.pixels = np.empty(0, np.uint8)
+    gc.collect()
+    assert all(memory() is not None for memory in told)
+    expected, slot[:] = slot.copy(), 0
+    job.task[NEXT_ITEM] = job.work.first
+    assert worker.run(job) == 1
+    np.testing.assert_array_equal(slot, expected)
 
 
 def test_threads_share_the_items_of_one_batch():

@@ -46,7 +46,10 @@ class Crew(Server[Job]):
         worker.close()
 
     def _work_on(self, worker: Worker, job: Job) -> tuple[Job | None, int]:
-        """Plans a job or works on it; what to do next, if there is anything, and the images that it delivered."""
+        """Plans a job or works on it; what to do next, where that is found at once, and the images that it delivered.
+
+        After images comes a piece of work for the data set: a job that waited for that could be taken by nobody else.
+        """
         work, delivered = None, 0
         try:
             if job.work is None:
@@ -62,7 +65,7 @@ class Crew(Server[Job]):
                 job.work = work
                 self._changed.notify_all()
             self._settle(job)
-            return None if self._dismissed else self._take(), delivered
+            return None if work is None or self._dismissed else self._take(), delivered
 
     def _next_job(self, worker: Worker) -> Job | None:
         useful = True

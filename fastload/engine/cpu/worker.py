@@ -88,7 +88,8 @@ class Worker:
         self._entries = find_entries() if KERNEL_READS else np.zeros(0, np.int64)
         self._spent = Spent(self._workspace.tally)
         self._frame = np.zeros(FRAME, np.int64)
-        self._laid_down: Layout | None = None  # and so kept
+        # What the frame points to, and so keeps it, whatever becomes of the workspace.
+        self._laid_down: tuple[Layout, Share] | None = None
         stats.include(self._spent.amounts)
 
     def plan(self, job: Job) -> Work:
@@ -125,7 +126,7 @@ class Worker:
                 self._note_checked(work, work.layout.items)
             if not answer & ANSWER_LEFT:
                 return count
-            self._laid_down = None  # memory may grow
+            self._laid_down = None  # memory may grow, and the kernel is to have it
             for item in read_left(self._workspace.tally):
                 self._try(job, work, item)
                 count += 1
@@ -136,12 +137,13 @@ class Worker:
 
     def _lay_down(self, layout: Layout, items: Items) -> None:
         """Takes a layout apart for the kernel, unless that was done for the batch before."""
-        if self._laid_down is layout:
+        if self._laid_down is not None and self._laid_down[0] is layout:
             return
         self._prepare(layout)
         self._workspace.reserve(layout.most_bytes, layout.most_pixels)
-        freeze_share(Share(items, self._constants, self._workspace.memory(), self._entries), self._frame)
-        self._laid_down = layout
+        share = Share(items, self._constants, self._workspace.memory(), self._entries)
+        freeze_share(share, self._frame)
+        self._laid_down = layout, share
 
     def _prepare(self, layout: Layout) -> None:
         """Memory and kernels for what a layout asks for beside one resampling."""
